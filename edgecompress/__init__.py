@@ -1,0 +1,75 @@
+"""Make neural networks small and fast for edge devices, and say how fast they will be there.
+
+    import edgecompress as ec
+
+    report = ec.quantize("model.onnx", "small.onnx", ec.QuantizeOptions(bits="3"), data="data.npz")
+    latency = ec.estimate_latency("small.onnx", ["winocnn-zcu102-w4"])
+
+Importing the package loads nothing; each name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgecompress.api import (
+        compress,
+        decompose,
+        estimate_latency,
+        evaluate,
+        inspect,
+        load,
+        plan,
+        quantize,
+    )
+    from edgecompress.core.errors import EdgeCompressError
+    from edgecompress.core.options import DecomposeOptions, Gates, LayerRule, QuantizeOptions
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DecomposeOptions": "edgecompress.core.options",
+    "EdgeCompressError": "edgecompress.core.errors",
+    "Gates": "edgecompress.core.options",
+    "LayerRule": "edgecompress.core.options",
+    "QuantizeOptions": "edgecompress.core.options",
+    "compress": "edgecompress.api",
+    "decompose": "edgecompress.api",
+    "estimate_latency": "edgecompress.api",
+    "evaluate": "edgecompress.api",
+    "inspect": "edgecompress.api",
+    "load": "edgecompress.api",
+    "plan": "edgecompress.api",
+    "quantize": "edgecompress.api",
+}
+
+__all__ = [
+    "DecomposeOptions",
+    "EdgeCompressError",
+    "Gates",
+    "LayerRule",
+    "QuantizeOptions",
+    "__version__",
+    "compress",
+    "decompose",
+    "estimate_latency",
+    "evaluate",
+    "inspect",
+    "load",
+    "plan",
+    "quantize",
+]
+
+
+def __getattr__(name: str) -> object:
+    """The public name, from the module that has it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Public names."""
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""The vocabulary of every room: standard library, NumPy, pydantic for files people write."""

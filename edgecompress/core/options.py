@@ -1,0 +1,135 @@
+"""What the user asked for, as plain data: the typed form of a recipe or of command-line options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgecompress.core.arrays import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class FixedRanks:
+    """These ranks, one for each bond of the format (one value serves all bonds)."""
+
+    ranks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyRank:
+    """The smallest ranks that keep this share of the energy (squared singular values), 0 to 1."""
+
+    energy: float
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterRatio:
+    """Ranks that leave about this share of each layer's parameters, 0 to 1."""
+
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """One budget over all layers, spent where it hurts least.
+
+    Attributes:
+        kind: ``params``, ``macs`` or ``latency``.
+        ratio: What may remain, as a share of the dense model, 0 to 1; None when ``limit`` is set.
+        limit: Parameters, MACs, or seconds on the target; None when ``ratio`` is set.
+    """
+
+    kind: str
+    ratio: float | None = None
+    limit: float | None = None
+
+
+RankRule = FixedRanks | EnergyRank | ParameterRatio | Budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRule:
+    """Settings for the layers whose name matches; None leaves the common setting.
+
+    Attributes:
+        match: Exact name, a shell pattern with ``*`` ``?`` ``[``, or ``re:`` and a regular
+            expression. The first rule that matches a layer is used.
+        skip: Leave these layers as they are.
+        bits: Grid name.
+        format: Decomposition format, or ``none``.
+        ranks: Ranks for the format.
+    """
+
+    match: str
+    skip: bool = False
+    bits: str | None = None
+    format: str | None = None
+    ranks: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecomposeOptions:
+    """How to decompose.
+
+    Attributes:
+        format: ``auto`` (the best per layer), or a format's name.
+        ranks: The rank rule.
+        rank_multiple: Ranks are multiples of this; 0 follows the target.
+        minimum_gain: A layer stays dense when its predicted gain is below this share.
+        rules: Exceptions by layer, first match wins.
+        seed: Seed of everything random.
+    """
+
+    format: str = "auto"
+    ranks: RankRule = Budget("macs", ratio=0.5)
+    rank_multiple: int = 0
+    minimum_gain: float = 0.10
+    rules: tuple[LayerRule, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeOptions:
+    """How to quantize.
+
+    Attributes:
+        bits: Grid name for all layers without a rule; ``auto``: 4 without data, else 4 too.
+        method: ``hessian`` (needs data; falls back to ``vecq`` where a layer has none) or ``vecq``.
+        per_channel: One scale per output channel, else one per tensor.
+        activations: 8 for 8-bit activations, None for weights only.
+        keep_names: Keep the internal tensor names of the model in the written file.
+        rules: Exceptions by layer, first match wins.
+        seed: Seed of everything random.
+    """
+
+    bits: str = "4"
+    method: str = "hessian"
+    per_channel: bool = True
+    activations: int | None = None
+    keep_names: bool = False
+    rules: tuple[LayerRule, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gates:
+    """Limits for pipelines; None is no limit.
+
+    Attributes:
+        max_size_bytes: Of the written model, external data included.
+        max_latency_s: Predicted, on the target.
+        max_drop: Accuracy (or top-1 agreement without labels) that may be lost, 0 to 1.
+        min_accuracy: On labelled data, 0 to 1.
+    """
+
+    max_size_bytes: int | None = None
+    max_latency_s: float | None = None
+    max_drop: float | None = None
+    min_accuracy: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InputShape:
+    """A concrete shape for one graph input whose shape is open."""
+
+    name: str
+    shape: Shape

@@ -1,0 +1,60 @@
+"""What will be done, explicit per layer; written beside every output and replayable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgecompress.core.layers import Skip
+
+PLAN_SCHEMA = "edgecompress.plan/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerPlan:
+    """What happens to one layer.
+
+    Attributes:
+        layer: Its name in the input model (for quantization after decomposition: in the
+            decomposed model).
+        step: ``decompose`` or ``quantize``.
+        format: Decomposition format, or empty.
+        ranks: Ranks of the format, one per bond.
+        grid: Grid name, or empty.
+        method: Quantizer name, or empty.
+        reason: Why this and not what was asked; empty when it is what was asked.
+    """
+
+    layer: str
+    step: str
+    format: str = ""
+    ranks: tuple[int, ...] = ()
+    grid: str = ""
+    method: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All decisions for one model.
+
+    Attributes:
+        input_sha256: Of the model file that it was made for.
+        data_sha256: Of the calibration data, or empty.
+        target: Target name, or empty.
+        seed: Seed of everything random.
+        activations: 8, or None for weights only.
+        per_channel: One scale per output channel, else per tensor.
+        keep_names: Keep internal tensor names.
+        layers: In the order in which they are done.
+        skips: What is left as it is, and why.
+    """
+
+    input_sha256: str
+    data_sha256: str
+    target: str
+    seed: int
+    activations: int | None
+    per_channel: bool
+    keep_names: bool
+    layers: tuple[LayerPlan, ...]
+    skips: tuple[Skip, ...]
