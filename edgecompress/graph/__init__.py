@@ -1,0 +1,1 @@
+"""ONNX graphs: read, find layers, rewrite, run, write."""

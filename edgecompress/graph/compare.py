@@ -1,0 +1,164 @@
+"""Does a changed graph still compute what the original does? Asked of onnxruntime, unoptimised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from edgecompress.core.arrays import Array, Shape
+from edgecompress.core.errors import Unsupported
+from edgecompress.graph.limits import memory_limit
+from edgecompress.graph.session import open_session, run_limited, same_outputs
+from edgecompress.graph.shapes import InputSpec, specs
+from edgecompress.graph.values import static_shape
+
+TOLERANCE = 1e-4
+"""Relative L2 on float32 outputs; folding and lifting only round differently."""
+
+TOLERANCE_HALF = 2e-2
+"""The same where half precision is involved."""
+
+TIME_LIMIT_S = 20.0
+LARGEST_INPUT_ELEMENTS = 1 << 24
+_OPEN_SIZES = (64, 8, 512, 256, 1)
+"""Sizes to try for open axes other than the first; 64 is a multiple of the usual strides."""
+
+
+class Original:
+    """Outputs of the original graph on made-up inputs.
+
+    Attributes:
+        reason: Why the original could not be run, or empty.
+    """
+
+    def __init__(self, proto: onnx.ModelProto, input_shapes: Mapping[str, Shape]) -> None:
+        self.reason = ""
+        self._feed: dict[str, Any] = {}
+        self._outputs: list[Array] = []
+        self._tolerance = TOLERANCE_HALF if _uses_half(proto) else TOLERANCE
+        try:
+            with memory_limit():
+                self._run(proto, input_shapes)
+        except Unsupported as error:
+            self.reason = error.message
+
+    def _run(self, proto: onnx.ModelProto, input_shapes: Mapping[str, Shape]) -> None:
+        explosive = _explosive_constant(proto.graph)
+        if explosive:
+            raise Unsupported(f"node {explosive!r} makes a very large tensor")
+        graph = ir.from_proto(proto).graph
+        values = [value for value in graph.inputs if not value.is_initializer()]
+        for value in values:
+            if not isinstance(value.type, ir.TensorType) or static_shape(value) is None:
+                raise Unsupported(f"input {value.name!r} has no fixed type and number of axes")
+        session = open_session(proto, optimize=False)
+        problem = Unsupported("no inputs were tried")
+        for feed in _feeds(specs(values), _symbols(values), input_shapes):
+            try:
+                self._outputs = run_limited(session, feed, TIME_LIMIT_S)
+            except Unsupported as error:
+                problem = error
+                continue
+            self._feed = feed
+            again = run_limited(session, feed, TIME_LIMIT_S)
+            if same_outputs(self._outputs, again, relative=self._tolerance):
+                raise Unsupported("its outputs are random")
+            return
+        raise problem
+
+    def difference(self, candidate: onnx.ModelProto) -> str:
+        """Empty if the candidate gives the same outputs (or nothing could be compared)."""
+        if self.reason:
+            return ""
+        try:
+            session = open_session(candidate, optimize=False)
+            with memory_limit():
+                outputs = run_limited(session, self._feed, TIME_LIMIT_S)
+        except Unsupported as error:
+            return error.message
+        return same_outputs(self._outputs, outputs, relative=self._tolerance)
+
+
+def _uses_half(proto: onnx.ModelProto) -> bool:
+    half = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    graph = proto.graph
+    return any(t.data_type in half for t in graph.initializer) or any(
+        info.type.tensor_type.elem_type in half for info in (*graph.input, *graph.output)
+    )
+
+
+def _symbols(values: list[ir.Value]) -> dict[str, tuple[str, ...]]:
+    """Input name -> a key for every open axis; axes with the same symbol share a key."""
+    found: dict[str, tuple[str, ...]] = {}
+    for value in values:
+        keys = []
+        for axis, size in enumerate(value.shape or ()):
+            symbol = getattr(size, "value", None)
+            keys.append(str(symbol) if symbol else f"{value.name}[{axis}]")
+        found[value.name or ""] = tuple(keys)
+    return found
+
+
+def _feeds(
+    inputs: tuple[InputSpec, ...],
+    symbols: Mapping[str, tuple[str, ...]],
+    input_shapes: Mapping[str, Shape],
+) -> Iterator[dict[str, Any]]:
+    """Seeded inputs for one size of the open axes after another.
+
+    First with all open axes but the first at that size, then with those of the first input only.
+    """
+    seen: set[tuple[Shape, ...]] = set()
+    for everywhere, size in product((True, False), _OPEN_SIZES):
+        chosen: dict[str, int] = {}
+        for place, spec in enumerate(inputs):
+            given = input_shapes.get(spec.name)
+            for axis, key in enumerate(symbols[spec.name]):
+                small = axis == 0 or not (everywhere or place == 0)
+                chosen.setdefault(key, given[axis] if given else 1 if small else size)
+        shapes = tuple(_chosen_shape(spec, symbols[spec.name], chosen) for spec in inputs)
+        if shapes in seen or sum(math.prod(s) for s in shapes) > LARGEST_INPUT_ELEMENTS:
+            continue
+        seen.add(shapes)
+        rng = np.random.default_rng(0)
+        yield {
+            spec.name: made_up(spec.dtype, shape, rng)
+            for spec, shape in zip(inputs, shapes, strict=True)
+        }
+
+
+def _chosen_shape(spec: InputSpec, keys: tuple[str, ...], chosen: Mapping[str, int]) -> Shape:
+    return tuple(
+        chosen[key] if known is None else known for key, known in zip(keys, spec.shape, strict=True)
+    )
+
+
+def made_up(dtype: np.dtype[Any], shape: Shape, rng: np.random.Generator) -> Array:
+    """Random values of a type: standard normal floats, integers 0 and 1, one-letter strings."""
+    if dtype.kind == "O":
+        return np.full(shape, "a", dtype=object)
+    if dtype.kind in "fcV":
+        return np.asarray(rng.standard_normal(shape)).astype(dtype)
+    return np.asarray(rng.integers(0, 2, shape)).astype(dtype)
+
+
+def _explosive_constant(graph: onnx.GraphProto) -> str:
+    """A ``ConstantOfShape`` or the like of more elements than we would ever run, or empty."""
+    constants = {t.name: t for t in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
+            constants[node.output[0]] = node.attribute[0].t
+    for node in graph.node:
+        at = {"ConstantOfShape": 0, "Expand": 1}.get(node.op_type)
+        tensor = constants.get(node.input[at]) if at is not None and len(node.input) > at else None
+        if tensor is not None and tensor.data_type == onnx.TensorProto.INT64:
+            sizes = onnx.numpy_helper.to_array(tensor).reshape(-1)
+            if math.prod(int(size) for size in sizes) > LARGEST_INPUT_ELEMENTS * 4:
+                return str(node.name or node.op_type)
+    return ""
