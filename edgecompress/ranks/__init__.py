@@ -1,0 +1,1 @@
+"""Rank rules, one a file."""
