@@ -1,0 +1,1 @@
+"""Accelerator cost models and target descriptions."""

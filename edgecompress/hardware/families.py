@@ -1,0 +1,62 @@
+"""The accelerator families: one file of ``hardware/models`` each, found without importing them."""
+
+from __future__ import annotations
+
+import importlib
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from edgecompress.core.errors import ConfigurationInvalid
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from edgecompress.core.work import Cost, Work
+    from edgecompress.hardware.target import Target
+
+MODEL_FOLDER = Path(__file__).parent / "models"
+
+
+class Family(Protocol):
+    """A cost model of one kind of accelerator.
+
+    Attributes:
+        parameters: The table ``[parameters]`` of its target files.
+    """
+
+    parameters: type[BaseModel]
+
+    def price(self, work: Work, target: Target) -> Cost:
+        """Time of one operator."""
+        ...
+
+    def bound_cycles(self, work: Work, target: Target) -> float:
+        """Cycles that no mapping of this operator on this target can go below."""
+        ...
+
+    def images_per_pass(self, target: Target) -> int:
+        """Images that the device works on together."""
+        ...
+
+
+def list_families() -> tuple[str, ...]:
+    """Names of the families, sorted; nothing is imported."""
+    return tuple(
+        sorted(path.stem for path in MODEL_FOLDER.glob("*.py") if not path.stem.startswith("_"))
+    )
+
+
+@lru_cache(maxsize=32)
+def family_named(name: str) -> Family:
+    """The family of that name.
+
+    Raises:
+        ConfigurationInvalid: There is none.
+    """
+    if name not in list_families():
+        raise ConfigurationInvalid(
+            f"unknown family {name!r}", hint=f"one of {', '.join(list_families())}"
+        )
+    module = importlib.import_module(f"edgecompress.hardware.models.{name}")
+    return cast(Family, module.FAMILY)

@@ -1,0 +1,192 @@
+"""Devices as numbers: target files in TOML, each number with its unit in the name and a source."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgecompress.core.errors import ConfigurationInvalid, InputOutputFailed
+from edgecompress.hardware.families import family_named
+
+TARGET_FOLDER = Path(__file__).parent / "targets"
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+Kind = Literal["conv", "matmul", "element"]
+Table = TypeVar("Table", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A device that a graph can be costed on.
+
+    Attributes:
+        name: Name of the target.
+        family: The cost model, a file of ``hardware/models``.
+        description: What the device is, in a line.
+        source: Where the numbers come from, in a line; ``sources`` has it number by number.
+        clock_hz: Clock that cycles are counted at.
+        dram_bytes_per_s: What the memory gives in the mean, over all ports.
+        element_operations_per_s: Arithmetic outside the array (element-wise, pooling, softmax).
+        activation_bits: The only width of activations that the device has; None: the graph's.
+        rank_multiple: Ranks of a decomposition fill the device when they are multiples of this.
+        kinds: Kinds of work that the cost model covers without an assumption.
+        fused_activations: Activation functions and requantisation run while results are written.
+        model_error: Stated error of the cost model, as a share; None if not known.
+        model_error_source: How that error was found, or why there is none.
+        parameters: The family's own numbers.
+        sources: Source per number, by its path in the file.
+    """
+
+    name: str
+    family: str
+    description: str
+    source: str
+    clock_hz: float
+    dram_bytes_per_s: float
+    element_operations_per_s: float
+    activation_bits: int | None
+    rank_multiple: int
+    kinds: tuple[str, ...]
+    fused_activations: bool
+    model_error: float | None
+    model_error_source: str
+    parameters: BaseModel
+    sources: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+
+
+class TargetFile(BaseModel):
+    """The common part of a target file; ``parameters`` is checked by the family."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: Text
+    family: Text
+    description: Text
+    source: Text
+    clock_hz: PositiveFloat
+    dram_bytes_per_s: PositiveFloat
+    element_operations_per_s: PositiveFloat
+    activation_bits: PositiveInt | None = None
+    rank_multiple: PositiveInt
+    kinds: Annotated[list[Kind], Field(min_length=1)]
+    fused_activations: bool
+    model_error: PositiveFloat | None = None
+    model_error_source: Text
+    parameters: dict[str, Any]
+    sources: dict[str, Text]
+
+
+def list_targets() -> tuple[str, ...]:
+    """Names of the targets that ship with the package, sorted."""
+    return tuple(sorted(path.stem for path in TARGET_FOLDER.glob("*.toml")))
+
+
+def load_target(name_or_path: str | Path) -> Target:
+    """The target of that name, or that of a file.
+
+    Args:
+        name_or_path: A name of `list_targets`, or the path of a TOML file.
+
+    Raises:
+        ConfigurationInvalid: No such target, or the file is wrong; every problem is named at once.
+        InputOutputFailed: The file cannot be read.
+    """
+    text = str(name_or_path)
+    if text in list_targets():
+        return parse_target((TARGET_FOLDER / f"{text}.toml").read_bytes(), where=text)
+    path = Path(name_or_path)
+    if not path.is_file():
+        known = ", ".join(list_targets())
+        raise ConfigurationInvalid(
+            f"no target {text!r}", hint=f"a path of a .toml file, or one of {known}"
+        )
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputOutputFailed(f"cannot read the target: {error.strerror}", where=text) from error
+    return parse_target(content, where=text)
+
+
+def parse_target(content: bytes, *, where: str) -> Target:
+    """The target that a TOML file describes.
+
+    Args:
+        content: The file.
+        where: Its name, for messages.
+
+    Raises:
+        ConfigurationInvalid: Not TOML in UTF-8, unknown or missing keys, numbers out of range, or
+            numbers without a source; every problem is named at once.
+    """
+    try:
+        data = tomllib.loads(content.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationInvalid(f"not a TOML file: {error}", where=where) from error
+    problems: list[str] = []
+    common = _checked(TargetFile, data, "", problems)
+    parameters = _family_parameters(data, problems)
+    problems += _source_problems(data)
+    if common is None or parameters is None or problems:
+        raise ConfigurationInvalid(
+            f"{len(problems)} problem(s) in the target: " + "; ".join(problems), where=where
+        )
+    fields = {name: getattr(common, name) for name in type(common).model_fields}
+    fields |= {
+        "kinds": tuple(common.kinds),
+        "parameters": parameters,
+        "sources": tuple(sorted(common.sources.items())),
+    }
+    return Target(**fields)
+
+
+def _family_parameters(data: Mapping[str, Any], problems: list[str]) -> BaseModel | None:
+    """Parameters of the family, or None with the reason appended."""
+    name, table = data.get("family"), data.get("parameters")
+    if not isinstance(name, str) or not isinstance(table, dict):
+        return None  # the common part says so
+    try:
+        family = family_named(name)
+    except ConfigurationInvalid as error:
+        problems.append(f"family: {error}")
+        return None
+    return _checked(family.parameters, table, "parameters.", problems)
+
+
+def _checked(
+    kind: type[Table], data: Mapping[str, Any], prefix: str, problems: list[str]
+) -> Table | None:
+    """The checked table, or None with every problem appended."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        for problem in error.errors():
+            place = prefix + ".".join(str(part) for part in problem["loc"])
+            problems.append(f"{place}: {problem['msg']}" if place else str(problem["msg"]))
+    return None
+
+
+def _source_problems(data: Mapping[str, Any]) -> Iterator[str]:
+    """Numbers without a source, and sources of numbers that are not there."""
+    sources = data.get("sources")
+    named = set(sources) if isinstance(sources, dict) else set()
+    numbers = set(_numbers(data, ""))
+    for path in sorted(numbers - named):
+        yield f"sources: nothing for {path}"
+    for path in sorted(named - numbers):
+        yield f"sources: {path} is not a number of this file"
+
+
+def _numbers(table: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    """Paths of all numbers of a table."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield f"{prefix}{key}"
