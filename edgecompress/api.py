@@ -1,0 +1,190 @@
+"""The public functions: one per use case, all on files.
+
+They raise subclasses of `EdgeCompressError`; a limit that is not met is in the report
+(``report.gates``) and raises nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+if TYPE_CHECKING:
+    from edgecompress.core.arrays import Shape
+    from edgecompress.core.options import DecomposeOptions, Gates, QuantizeOptions
+    from edgecompress.core.plan import Plan
+    from edgecompress.core.report import (
+        CompressionReport,
+        EvaluationReport,
+        InspectionReport,
+        LatencyReport,
+    )
+    from edgecompress.graph.model import Model
+    from edgecompress.pipeline.compress import Progress
+
+
+class RunSettings(TypedDict, total=False):
+    """Settings of a run, all optional; see `CompressRequest` for what they mean."""
+
+    data: str | None
+    calibration: int
+    test_data: str | None
+    preprocess: str | None
+    targets: tuple[str, ...]
+    gates: Gates
+    input_shapes: Mapping[str, Shape]
+    torch_factory: str | None
+    trust_input: bool
+    plan: Path | None
+    seed: int
+    force: bool
+    progress: Progress
+
+
+def load(path: str | Path, *, input_shapes: Mapping[str, Shape] | None = None) -> Model:
+    """Read an ONNX file in the form that is compressed: opset 21 or later, BatchNorm folded."""
+    from edgecompress.graph.model import load_model
+
+    return load_model(path, input_shapes=input_shapes or {})
+
+
+def compress(
+    model: str | Path,
+    output: str | Path,
+    *,
+    decompose: DecomposeOptions | None,
+    quantize: QuantizeOptions | None,
+    **settings: Unpack[RunSettings],
+) -> CompressionReport:
+    """Decompose, quantize and verify; None leaves a step out."""
+    return _run("compress", model, output, decompose, quantize, settings)[0]
+
+
+def decompose(
+    model: str | Path,
+    output: str | Path,
+    options: DecomposeOptions,
+    **settings: Unpack[RunSettings],
+) -> CompressionReport:
+    """Replace layers by products of smaller ones."""
+    return _run("decompose", model, output, options, None, settings)[0]
+
+
+def quantize(
+    model: str | Path,
+    output: str | Path,
+    options: QuantizeOptions,
+    **settings: Unpack[RunSettings],
+) -> CompressionReport:
+    """Store weights in few bits."""
+    return _run("quantize", model, output, None, options, settings)[0]
+
+
+def plan(
+    model: str | Path,
+    *,
+    decompose: DecomposeOptions | None,
+    quantize: QuantizeOptions | None,
+    **settings: Unpack[RunSettings],
+) -> Plan:
+    """What `compress` would do, layer by layer. It is decided by doing it, and takes as long."""
+    with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
+        output = Path(folder) / "model.onnx"
+        return _run("compress", model, output, decompose, quantize, settings)[1]
+
+
+def estimate_latency(
+    model: str | Path,
+    targets: Sequence[str],
+    *,
+    input_shapes: Mapping[str, Shape] | None = None,
+) -> tuple[LatencyReport, ...]:
+    """Predicted latency of the graph as it is written, one report per target.
+
+    Args:
+        model: ONNX file.
+        targets: Names or paths.
+        input_shapes: For inputs whose shape is open beyond the batch axis.
+    """
+    from edgecompress.graph.model import load_model
+    from edgecompress.hardware.target import load_target
+    from edgecompress.pipeline import estimate
+
+    shapes = input_shapes or {}
+    devices = [load_target(target) for target in targets]
+    graph = load_model(model, normalize=False)
+    return tuple(estimate.estimate_latency(graph, device, shapes) for device in devices)
+
+
+def evaluate(
+    model: str | Path,
+    data: str,
+    *,
+    reference: str | Path | None = None,
+    preprocess: str | None = None,
+    limit: int | None = None,
+    gates: Gates | None = None,
+    input_shapes: Mapping[str, Shape] | None = None,
+) -> EvaluationReport:
+    """Accuracy on labelled data; with a reference also fidelity and the ratio of the times.
+
+    Args:
+        model: ONNX file.
+        data: As for ``--data``.
+        reference: ONNX file to compare with.
+        preprocess: As for ``--preprocess``.
+        limit: At most this many samples.
+        gates: Limits.
+        input_shapes: For inputs whose shape is open.
+    """
+    from edgecompress.graph.model import load_model
+    from edgecompress.pipeline import evaluate as evaluation
+    from edgecompress.pipeline.data import load_samples
+    from edgecompress.pipeline.preprocess import parse_preprocess
+
+    steps = parse_preprocess(preprocess)
+    shapes = input_shapes or {}
+    measured = load_model(model, normalize=False, input_shapes=shapes)
+    other = (
+        None
+        if reference is None
+        else load_model(reference, normalize=False, input_shapes=shapes)
+    )
+    samples = load_samples(data, measured, preprocess=steps, limit=limit)
+    report = evaluation.evaluate(measured, other, samples, gates=gates)
+    return replace(report, warnings=samples.warnings)
+
+
+def inspect(
+    model: str | Path, *, input_shapes: Mapping[str, Shape] | None = None
+) -> InspectionReport:
+    """Layers with shapes, multiply-accumulates, bytes and bits, as the file has them."""
+    from edgecompress.graph.model import load_model
+    from edgecompress.pipeline import inspect as inspection
+
+    return inspection.inspect(load_model(model, normalize=False, input_shapes=input_shapes or {}))
+
+
+def _run(
+    command: str,
+    model: str | Path,
+    output: str | Path,
+    decomposition: DecomposeOptions | None,
+    quantization: QuantizeOptions | None,
+    settings: RunSettings,
+) -> tuple[CompressionReport, Plan]:
+    from edgecompress.pipeline.compress import CompressRequest, run_compress
+
+    return run_compress(
+        CompressRequest(
+            command=command,
+            model=Path(model),
+            output=Path(output),
+            decompose=decomposition,
+            quantize=quantization,
+            **settings,
+        )
+    )

@@ -1,0 +1,262 @@
+"""What could be done with one layer: formats and ranks, what they cost, and what they lose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import assert_never
+
+import numpy as np
+
+from edgecompress.core.arrays import FloatArray
+from edgecompress.core.layers import Layer
+from edgecompress.core.options import (
+    Budget,
+    DecomposeOptions,
+    EnergyRank,
+    FixedRanks,
+    ParameterRatio,
+)
+from edgecompress.core.stages import Conv, Stage
+from edgecompress.formats import FORMATS
+from edgecompress.formats.base import Format, Moments, count_macs, count_parameters
+from edgecompress.pipeline.layer_rules import rule_for
+from edgecompress.pipeline.moments import relative_error
+from edgecompress.ranks._rounding import multiples, round_up
+from edgecompress.ranks.energy import energy_ranks, lost_energy
+from edgecompress.ranks.fixed import fixed_ranks
+from edgecompress.ranks.ratio import ratio_ranks
+
+Pricing = Callable[[Sequence[Stage], Layer], float]
+"""Predicted seconds on the target for some stages in a layer's place."""
+
+MOST_RANKS = 24
+"""Ranks tried for a bond, and half their square root each for a format with two."""
+
+WIDE_MULTIPLE, NARROW_MULTIPLE = 16, 8
+"""Rank multiples from 64 channels on, and from 32 on; below, any rank. Source: onnxruntime's
+blocked layout (measured: rank 40 of 128 runs no faster than 48), docs/decomposition.md."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A format at some ranks for one layer.
+
+    Attributes:
+        format: Its name.
+        ranks: One for each bond.
+        stages: Shapes only.
+        gain: Share of the layer's predicted time (or MACs, or weights) that it saves.
+        loss: Estimated squared relative error of the layer.
+    """
+
+    format: str
+    ranks: tuple[int, ...]
+    stages: tuple[Stage, ...]
+    gain: float
+    loss: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What could be done with a layer.
+
+    Attributes:
+        layer: The layer.
+        candidates: Those that gain enough; empty if there are none.
+        reason: Why there are none, in words.
+    """
+
+    layer: Layer
+    candidates: tuple[Candidate, ...] = ()
+    reason: str = ""
+
+
+def resolved(layer: Layer, options: DecomposeOptions) -> DecomposeOptions:
+    """The options with the layer's own rule worked in; a rule that skips gives format ``none``."""
+    rule = rule_for(layer.name, options.rules)
+    if rule is None:
+        return options
+    return replace(
+        options,
+        format="none" if rule.skip else rule.format or options.format,
+        ranks=FixedRanks(rule.ranks) if rule.ranks else options.ranks,
+    )
+
+
+def why_dense(layer: Layer, options: DecomposeOptions) -> str:
+    """Why a layer stays dense whatever its numbers are; empty if it may be decomposed.
+
+    Raises:
+        ConfigurationInvalid: An unknown format.
+    """
+    if options.format == "none":
+        return "left out by a rule"
+    if layer.frozen or layer.shared:
+        return layer.frozen or "its weight is shared with another layer"
+    formats, refusals = _usable(layer, options.format)
+    return "" if formats else refusals
+
+
+def survey(
+    layer: Layer,
+    options: DecomposeOptions,
+    moments: Moments | None,
+    pricing: Pricing | None,
+) -> Survey:
+    """Formats and ranks for one layer.
+
+    Args:
+        layer: Any layer.
+        options: As `resolved` gives them.
+        moments: On calibration data; None for errors of weights.
+        pricing: None counts multiply-accumulates.
+
+    Raises:
+        ConfigurationInvalid: The options name a format or ranks that do not exist.
+    """
+    reason = why_dense(layer, options)
+    if reason:
+        return Survey(layer=layer, reason=reason)
+    formats, _ = _usable(layer, options.format)
+    found = [c for f in formats for c in _of_format(layer, f, options, moments, pricing)]
+    kept = tuple(c for c in found if c.gain >= options.minimum_gain)
+    if kept:
+        return Survey(layer=layer, candidates=kept)
+    if not found:
+        return Survey(layer=layer, reason="stays dense: no rank of a usable format meets the rule")
+    best = max(found, key=lambda candidate: candidate.gain)
+    return Survey(layer=layer, reason=_too_little(best, pricing is not None))
+
+
+def best_of(survey: Survey, options: DecomposeOptions) -> Candidate | None:
+    """The candidate of one layer on its own: the cheapest at an energy, else the least loss."""
+    if isinstance(options.ranks, EnergyRank):
+        return max(survey.candidates, key=lambda c: c.gain, default=None)
+    return min(survey.candidates, key=lambda c: (c.loss, -c.gain), default=None)
+
+
+def measured_loss(layer: Layer, weight: FloatArray, moments: Moments | None) -> float:
+    """Squared relative error of a dense weight in a layer's place: of outputs, else of weights."""
+    if moments is not None:
+        return relative_error(weight, moments) ** 2
+    dense = layer.stage.weight.to_dense().astype(np.float64)
+    energy = float(np.square(dense).sum())
+    return float(np.square(weight - dense).sum()) / energy if energy > 0 else 0.0
+
+
+def rank_multiple(layer: Layer, options: DecomposeOptions) -> int:
+    """What ranks of a layer are multiples of."""
+    if options.rank_multiple:
+        return options.rank_multiple
+    groups = layer.stage.group if isinstance(layer.stage, Conv) else 1
+    narrow = min(layer.weight_shape[0] // groups, layer.weight_shape[1])
+    if narrow >= 4 * WIDE_MULTIPLE:
+        return WIDE_MULTIPLE
+    return NARROW_MULTIPLE if narrow >= 4 * NARROW_MULTIPLE else 1
+
+
+def _usable(layer: Layer, wanted: str) -> tuple[list[Format], str]:
+    """Formats that the layer can take, and why not the others."""
+    names = FORMATS.names() if wanted == "auto" else (wanted,)
+    formats = [FORMATS.get(name) for name in names]
+    asked = [f for f in formats if f.automatic or wanted != "auto"]
+    refusals = {f.name: f.why_not(layer) for f in asked}
+    usable = [f for f in asked if refusals[f.name] is None]
+    return usable, "; ".join(dict.fromkeys(text for text in refusals.values() if text))
+
+
+def _of_format(
+    layer: Layer,
+    form: Format,
+    options: DecomposeOptions,
+    moments: Moments | None,
+    pricing: Pricing | None,
+) -> list[Candidate]:
+    """Candidates of one format, with their gains and estimated losses."""
+    ranks = _ranks(layer, form, options, moments)
+    outlines = [form.outline(layer, each) for each in ranks]
+    gains = [_gain(layer, outline, pricing) for outline in outlines]
+    if max(gains, default=-1.0) < options.minimum_gain:
+        losses = [1.0] * len(ranks)
+    else:
+        losses = _losses(layer, form, ranks, moments)
+    return [
+        Candidate(format=form.name, ranks=each, stages=outline, gain=gain, loss=loss)
+        for each, outline, gain, loss in zip(ranks, outlines, gains, losses, strict=True)
+    ]
+
+
+def _ranks(
+    layer: Layer, form: Format, options: DecomposeOptions, moments: Moments | None
+) -> list[tuple[int, ...]]:
+    """Ranks to look at under the rank rule."""
+    largest, multiple = form.max_ranks(layer), rank_multiple(layer, options)
+    match options.ranks:
+        case FixedRanks(ranks):
+            return [fixed_ranks(ranks, largest, layer.name)]
+        case EnergyRank(energy):
+            spectra = form.spectra(layer, moments)
+            if not spectra:
+                return []
+            return [round_up(energy_ranks(spectra, energy), multiple, largest)]
+        case ParameterRatio(ratio):
+            found = ratio_ranks(
+                largest, multiple, lambda r: form.parameters(layer, r), ratio * layer.parameters
+            )
+            return [] if found is None else [found]
+        case Budget():
+            most = MOST_RANKS if len(largest) == 1 else max(4, MOST_RANKS // 3)
+            axes = [_thinned(multiples(top, multiple), most) for top in largest]
+            return list(product(*axes))
+        case _:
+            assert_never(options.ranks)
+
+
+def _thinned(ranks: list[int], most: int) -> list[int]:
+    """At most so many of the ranks, evenly spread, first and last included."""
+    if len(ranks) <= most:
+        return ranks
+    places = np.linspace(0, len(ranks) - 1, most).round().astype(int)
+    return [ranks[place] for place in places]
+
+
+def _losses(
+    layer: Layer, form: Format, ranks: list[tuple[int, ...]], moments: Moments | None
+) -> list[float]:
+    """Estimated losses: energies that are cut, scaled to what one probe really loses.
+
+    A format without energies is tried at each rank.
+    """
+    spectra = form.spectra(layer, moments)
+    if not spectra:
+        return [_tried(layer, form, each, moments) for each in ranks]
+    cut = [lost_energy(spectra, each) for each in ranks]
+    middle = sorted(range(len(cut)), key=lambda k: cut[k])[len(cut) // 2]
+    scale = _tried(layer, form, ranks[middle], moments) / cut[middle] if cut[middle] > 0 else 1.0
+    return [lost * scale for lost in cut]
+
+
+def _tried(layer: Layer, form: Format, ranks: tuple[int, ...], moments: Moments | None) -> float:
+    """Loss of a format at some ranks, by doing it."""
+    stages = form.decompose(layer, ranks, moments)
+    return measured_loss(layer, form.compose(layer, stages), moments)
+
+
+def _gain(layer: Layer, stages: Sequence[Stage], pricing: Pricing | None) -> float:
+    """Share of predicted time, else of MACs, else of weights, that the stages save."""
+    if pricing is not None:
+        before, after = pricing([layer.stage], layer), pricing(stages, layer)
+        return 1.0 - after / before if before > 0 else 0.0
+    macs = count_macs(stages, layer.input_shape)
+    if macs is not None and layer.macs:
+        return 1.0 - macs / layer.macs
+    return 1.0 - count_parameters(stages) / max(1, layer.parameters)
+
+
+def _too_little(best: Candidate, priced: bool) -> str:
+    """Why the best candidate is not good enough."""
+    ranks = ", ".join(map(str, best.ranks))
+    what = "the time on the target" if priced else "the multiply-accumulates"
+    return f"stays dense: {best.format} rank {ranks} would take {1.0 - best.gain:.2f}x {what}"

@@ -1,0 +1,225 @@
+"""The page of a compression report: before and after, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgecompress.core.layers import Skip
+from edgecompress.core.report import CompressionReport, Fidelity, LayerResult, Verification
+from edgecompress.report import figures
+from edgecompress.report.names import plain
+from edgecompress.report.page import (
+    Bar,
+    Bars,
+    Column,
+    Fit,
+    Lines,
+    Page,
+    Table,
+    Tone,
+    lines,
+    page,
+    table,
+)
+from edgecompress.report.shared import (
+    file_name,
+    gates_section,
+    model_error,
+    skips_section,
+    warnings_section,
+)
+
+_FLOAT_BYTES = 4
+
+
+def compression_page(report: CompressionReport) -> Page:
+    """A `CompressionReport` for people."""
+    output = file_name(report.output) if report.output else "(nothing written)"
+    return page(
+        f"{report.command}: {file_name(report.input)} → {output}",
+        (
+            _totals(report),
+            gates_section(report.gates),
+            warnings_section(report.warnings),
+            _layers(report.layers),
+            _bars(report.layers),
+            skips_section((*report.skips, *_kept(report.layers))),
+            _verification(report.verification),
+            _assumptions(report),
+            _provenance(report),
+        ),
+    )
+
+
+def _totals(report: CompressionReport) -> Table:
+    columns = (
+        Column(""),
+        Column("before", right=True),
+        Column("after", right=True),
+        Column("change", fit=Fit.WRAP),
+    )
+    note = ""
+    if report.verification and report.verification.fidelity:
+        note = _data_note(report.verification.fidelity)
+    return table("Before and after", columns, _total_rows(report), note)
+
+
+def _total_rows(report: CompressionReport) -> Iterator[tuple[str, str, str, str]]:
+    before, after = report.input.size_bytes, report.output.size_bytes if report.output else None
+    yield (
+        "file size",
+        figures.size(before),
+        figures.UNKNOWN if after is None else figures.size(after),
+        "" if after is None else figures.factor(before, after, "smaller", "larger"),
+    )
+    yield _count_row("parameters", report.parameters_before, report.parameters_after)
+    yield _count_row("MACs", report.macs_before, report.macs_after)
+    if report.verification and report.verification.fidelity:
+        yield from fidelity_rows(report.verification.fidelity)
+    for index, latency in enumerate(report.latency_after or report.latency_before):
+        now = latency.latency_s if report.latency_after else None
+        then = report.latency_before[index].latency_s if report.latency_before else None
+        faster = (
+            "" if now is None or then is None else figures.factor(then, now, "faster", "slower")
+        )
+        error = "" if latency.model_error is None else f" (±{latency.model_error * 100:.3g} %)"
+        yield (
+            f"predicted, {latency.target}",
+            figures.duration(then),
+            figures.duration(now),
+            faster + error,
+        )
+
+
+def fidelity_rows(fidelity: Fidelity) -> Iterator[tuple[str, str, str, str]]:
+    """Accuracy or agreement, then the error of the outputs."""
+    number = f"n = {fidelity.samples:,}"
+    if fidelity.accuracy is not None:
+        reference = fidelity.reference_accuracy
+        change = "" if reference is None else f"{figures.points(fidelity.accuracy - reference)}, "
+        yield (
+            "accuracy",
+            figures.share(reference),
+            figures.share(fidelity.accuracy),
+            change + number,
+        )
+    if fidelity.top1_agreement is not None:
+        yield "top-1 agreement", "", figures.share(fidelity.top1_agreement), number
+    yield (
+        "output error",
+        "",
+        figures.error(fidelity.relative_l2),
+        f"SQNR {figures.decibels(fidelity.sqnr_db)}, {number}",
+    )
+
+
+def _count_row(name: str, before: int | None, after: int | None) -> tuple[str, str, str, str]:
+    return name, figures.count(before), figures.count(after), figures.change(before, after)
+
+
+def _data_note(fidelity: Fidelity) -> str:
+    return f"measured on {fidelity.source}" if fidelity.source else ""
+
+
+def _layers(layers: tuple[LayerResult, ...]) -> Table:
+    columns = (
+        Column("layer", fit=Fit.ELIDE),
+        Column("what was done", fit=Fit.ELIDE),
+        Column("params", right=True),
+        Column("after", right=True),
+        Column("MACs", right=True),
+        Column("stored", right=True),
+        Column("error", right=True),
+    )
+    rows = (
+        (
+            layer.name,
+            what_was_done(layer),
+            figures.short_count(layer.parameters_before),
+            figures.short_count(layer.parameters_after),
+            figures.change(layer.macs_before, layer.macs_after).replace("no change", "same"),
+            figures.size(layer.storage_bits_after / 8),
+            figures.error(layer.relative_error),
+        )
+        for layer in layers
+    )
+    return table("Layers", columns, rows, "error: of the layer's output; of its weights if no data")
+
+
+def what_was_done(layer: LayerResult) -> str:
+    """``tucker2 8x8, 3 bit``."""
+    parts = []
+    if layer.format:
+        ranks = "x".join(str(rank) for rank in layer.ranks)
+        parts.append(f"{layer.format} {ranks}".strip())
+    if layer.grid:
+        widths = layer.grid.replace("+", "")
+        parts.append(f"{layer.grid} bit" if widths.isdigit() else layer.grid)
+    return ", ".join(parts) or layer.action
+
+
+def _bars(layers: tuple[LayerResult, ...]) -> Bars:
+    return Bars(
+        "Stored weights by layer (grey: as float32 before)",
+        tuple(
+            Bar(
+                plain(layer.name),
+                layer.storage_bits_after / 8,
+                figures.size(layer.storage_bits_after / 8),
+                float(layer.parameters_before * _FLOAT_BYTES),
+            )
+            for layer in layers
+        ),
+    )
+
+
+def _kept(layers: tuple[LayerResult, ...]) -> Iterator[Skip]:
+    """Layers with a reason to be other than asked, which are skips for the reader."""
+    for layer in layers:
+        if layer.reason:
+            action = "" if layer.action == "kept" else f"{what_was_done(layer)}: "
+            yield Skip(layer.name, action + layer.reason, layer.parameters_before)
+
+
+def _verification(verification: Verification | None) -> Lines:
+    if verification is None:
+        return lines("Verification", ())
+    agreement = (
+        ""
+        if verification.optimized_top1_agreement is None
+        else f", same largest output on {figures.share(verification.optimized_top1_agreement)}"
+    )
+    return lines(
+        "Verification",
+        (
+            "onnx.checker passed" if verification.checker else "onnx.checker did not run",
+            "optimised and unoptimised onnxruntime differ by "
+            f"{figures.error(verification.optimized_relative_l2)}{agreement} "
+            f"(n = {verification.samples:,})",
+        ),
+        Tone.GOOD,
+    )
+
+
+def _assumptions(report: CompressionReport) -> Lines:
+    texts = []
+    for latency in report.latency_after or report.latency_before:
+        texts.append(f"{latency.target}: {latency.target_source}; {model_error(latency)}")
+        texts.extend(f"{latency.target}: {assumption}" for assumption in latency.assumptions)
+    return lines("Predicted latency rests on", texts)
+
+
+def _provenance(report: CompressionReport) -> Lines:
+    texts = [f"input sha256 {report.input.sha256}"]
+    if report.output:
+        texts.append(f"output sha256 {report.output.sha256}")
+    if report.settings:
+        texts.append("settings: " + _pairs(report.settings))
+    texts.append(f"seed {report.seed}")
+    if report.versions:
+        texts.append("versions: " + _pairs(report.versions))
+    return lines("Made from", texts)
+
+
+def _pairs(values: dict[str, str]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())

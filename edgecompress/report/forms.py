@@ -1,0 +1,120 @@
+"""The forms of a report by name and by file suffix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, assert_never
+
+from edgecompress.core.errors import UsageError
+from edgecompress.core.report import (
+    CompressionReport,
+    EvaluationReport,
+    GateResult,
+    InspectionReport,
+    LatencyReport,
+)
+from edgecompress.report.page import Page
+from edgecompress.report.terminal import Terminal
+
+FORMS = {".txt": "text", ".json": "json", ".md": "markdown", ".html": "html"}
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What ``estimate-latency`` found: one report per target, and the limits that were set."""
+
+    reports: tuple[LatencyReport, ...]
+    gates: tuple[GateResult, ...] = ()
+    per_layer: bool = True
+
+
+Report = CompressionReport | Estimate | EvaluationReport | InspectionReport
+
+
+def form_of(path: str) -> str:
+    """The form that a file's suffix asks for.
+
+    Raises:
+        UsageError: No form has this suffix.
+    """
+    suffix = PurePath(path).suffix.lower()
+    if suffix not in FORMS:
+        raise UsageError(
+            f"{suffix or 'no suffix'} is not a form of report",
+            where=path,
+            hint=f"one of {', '.join(FORMS)}",
+        )
+    return FORMS[suffix]
+
+
+def render(report: Report, form: str, terminal: Terminal | None = None) -> str:
+    """A report as text.
+
+    Args:
+        report: Any report.
+        form: ``text``, ``json``, ``markdown`` or ``html``.
+        terminal: Where text goes; 80 columns without colours by default.
+
+    Raises:
+        UsageError: No form has this name.
+    """
+    match form:
+        case "text":
+            from edgecompress.report.text import render_text
+
+            return render_text(page_of(report), terminal or Terminal())
+        case "json":
+            from edgecompress.report.json import render_json
+
+            return render_json(document_of(report))
+        case "markdown":
+            from edgecompress.report.markdown import render_markdown
+
+            return render_markdown(page_of(report))
+        case "html":
+            from edgecompress.report.html import render_html
+
+            return render_html(page_of(report))
+        case _:
+            raise UsageError(f"unknown form of report {form!r}")
+
+
+def gates_of(report: Report) -> Sequence[GateResult]:
+    """All limits that were set."""
+    return () if isinstance(report, InspectionReport) else report.gates
+
+
+def page_of(report: Report) -> Page:
+    """A report for people."""
+    from edgecompress.report import compression, evaluation, inspection, latency
+
+    match report:
+        case CompressionReport():
+            return compression.compression_page(report)
+        case Estimate(reports, gates, per_layer):
+            return latency.latency_page(reports, gates, per_layer=per_layer)
+        case EvaluationReport():
+            return evaluation.evaluation_page(report)
+        case InspectionReport():
+            return inspection.inspection_page(report)
+        case _:
+            assert_never(report)
+
+
+def document_of(report: Report) -> dict[str, Any]:
+    """A report for machines."""
+    from edgecompress.report import json
+
+    match report:
+        case CompressionReport():
+            return json.compression_document(report)
+        case Estimate(reports, gates):
+            return json.latency_document(reports, gates)
+        case EvaluationReport():
+            return json.evaluation_document(report)
+        case InspectionReport():
+            return json.inspection_document(report)
+        case _:
+            assert_never(report)

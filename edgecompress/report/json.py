@@ -1,0 +1,72 @@
+"""Reports for machines: the report data as they are, in SI base units, with a schema name.
+
+Every document validates against the schema of that name in ``schemas/``. A number that is not
+finite (the signal-to-noise ratio of identical outputs) is ``null``, for JSON has no infinity.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from edgecompress.core.report import (
+    COMPRESSION_SCHEMA,
+    EVALUATION_SCHEMA,
+    INSPECTION_SCHEMA,
+    LATENCY_SCHEMA,
+    CompressionReport,
+    EvaluationReport,
+    GateResult,
+    InspectionReport,
+    LatencyReport,
+)
+
+
+def compression_document(report: CompressionReport) -> dict[str, Any]:
+    """A compression report as a JSON object."""
+    return _document(COMPRESSION_SCHEMA, asdict(report))
+
+
+def latency_document(
+    reports: Sequence[LatencyReport], gates: Sequence[GateResult]
+) -> dict[str, Any]:
+    """Latency reports of one model, one per target, as a JSON object."""
+    body = {"reports": [asdict(r) for r in reports], "gates": [asdict(gate) for gate in gates]}
+    return _document(LATENCY_SCHEMA, body)
+
+
+def evaluation_document(report: EvaluationReport) -> dict[str, Any]:
+    """An evaluation as a JSON object."""
+    return _document(EVALUATION_SCHEMA, asdict(report))
+
+
+def inspection_document(report: InspectionReport) -> dict[str, Any]:
+    """An inspection as a JSON object."""
+    return _document(INSPECTION_SCHEMA, asdict(report))
+
+
+def render_json(document: Mapping[str, Any]) -> str:
+    """The text of a document: ASCII, keys in the order of the schema, a newline at the end."""
+    text = json.dumps(document, indent=2, allow_nan=False)
+    return text.replace("##", "\\u0023#") + "\n"
+
+
+def _document(schema: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    return {"schema": schema, **{key: _finite(value) for key, value in body.items()}}
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: _finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_finite(item) for item in value]
+        case str() | int() | None:
+            return value
+        case _:
+            raise TypeError(f"{type(value).__name__} in a report")

@@ -1,0 +1,170 @@
+"""ONNX files from PyTorch modules, TorchScript and exported programs."""
+
+from __future__ import annotations
+
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import onnx
+import torch
+
+from edgecompress.core.arrays import Shape
+from edgecompress.core.errors import Unsupported
+
+BATCH = "batch"
+OPSET = 20
+LEGACY_OPSET = 17
+EXPORT_FAILURES = (
+    torch.onnx.errors.OnnxExporterError,
+    torch._dynamo.exc.TorchDynamoException,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What the exporters and the user's own forward raise; none of it is ours to judge."""
+
+
+def export_module(module: torch.nn.Module, shape: Shape, *, where: str) -> bytes:
+    """A module as an ONNX file, with an open batch axis if the network allows it.
+
+    Args:
+        module: Put into evaluation mode, in place.
+        shape: Of its input, batch axis included.
+        where: The file, for messages.
+
+    Raises:
+        Unsupported: The network does not run on this input, or cannot be exported.
+    """
+    module.eval()
+    example = _example(module, shape, where)
+    failures: list[str] = []
+    batch = ({0: torch.export.Dim(BATCH)},) if len(shape) > 1 else None
+    for dynamic in (batch, None) if batch else (None,):
+        try:
+            return _export(
+                module,
+                (example if dynamic is None else _two_rows(example),),
+                dynamo=True,
+                dynamic_shapes=dynamic,
+                opset_version=OPSET,
+                input_names=["input"],
+            )
+        except EXPORT_FAILURES as error:
+            failures.append(_first_line(error))
+    raise Unsupported(f"the network cannot be exported to ONNX: {failures[-1]}", where=where)
+
+
+def export_script(module: torch.jit.ScriptModule, shape: Shape, *, where: str) -> bytes:
+    """A TorchScript module as an ONNX file, by the exporter that understands it.
+
+    Raises:
+        Unsupported: The network does not run on this input, or cannot be exported.
+    """
+    module.eval()
+    example = _example(module, shape, where)
+    try:
+        return _export(
+            module,
+            (example,),
+            dynamo=False,
+            dynamic_axes={"input": {0: BATCH}} if len(shape) > 1 else None,
+            opset_version=LEGACY_OPSET,
+            input_names=["input"],
+        )
+    except EXPORT_FAILURES as error:
+        message = f"the network cannot be exported to ONNX: {_first_line(error)}"
+        raise Unsupported(message, where=where) from error
+
+
+def export_program(program: torch.export.ExportedProgram, *, where: str) -> bytes:
+    """An exported program as an ONNX file; its own open axes stay open.
+
+    Raises:
+        Unsupported: It cannot be exported.
+    """
+    try:
+        return _export(program, (), dynamo=True, opset_version=OPSET)
+    except EXPORT_FAILURES as error:
+        message = f"the program cannot be exported to ONNX: {_first_line(error)}"
+        raise Unsupported(message, where=where) from error
+
+
+def _example(module: torch.nn.Module, shape: Shape, where: str) -> torch.Tensor:
+    """An input that the network runs on; the exporters' own messages are hard to read."""
+    example = torch.zeros(shape)
+    try:
+        with torch.no_grad():
+            module(example)
+    except EXPORT_FAILURES as error:
+        raise Unsupported(
+            f"the network does not run on an input of shape {shape}: {_first_line(error)}",
+            where=where,
+            hint="check --input-shape",
+        ) from error
+    return example
+
+
+def _two_rows(example: torch.Tensor) -> torch.Tensor:
+    """At least two rows: torch.export would take a batch of one for a fixed one."""
+    return example if example.shape[0] > 1 else torch.cat([example, example])
+
+
+def _export(target: object, arguments: tuple[torch.Tensor, ...], **options: object) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder, _quiet():
+        file = Path(folder) / "model.onnx"
+        torch.onnx.export(target, arguments, file, external_data=False, verbose=False, **options)  # type: ignore[arg-type]
+        proto = onnx.load(file)
+    _strip(proto)
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters print and warn; what matters comes back as an error."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(io.StringIO()),
+            redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _strip(proto: onnx.ModelProto) -> None:
+    """Remove stack traces and doc strings, which hold paths of this machine, in place."""
+    del proto.metadata_props[:]
+    proto.doc_string = ""
+    graphs = [proto.graph]
+    while graphs:
+        graph = graphs.pop()
+        graph.doc_string = ""
+        del graph.metadata_props[:]
+        values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
+        for item in (*values, *graph.node):
+            item.doc_string = ""
+            del item.metadata_props[:]
+        for node in graph.node:
+            for attribute in node.attribute:
+                graphs += [attribute.g] if attribute.HasField("g") else []
+                graphs += attribute.graphs
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0][:300] if text else type(error).__name__

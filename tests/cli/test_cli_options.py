@@ -1,0 +1,98 @@
+"""Options are public: one that disappears or appears is a change of this list."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from edgecompress.cli import options
+from edgecompress.cli.entry import COMMANDS, program
+from edgecompress.core.grids import GRIDS
+
+READING = {"--input-shape", "--model", "--trust-input"}
+REPORTING = {"--report", "--output-format", "--quiet", "--debug"}
+OUTPUT = {"-o", "--output", "--force"}
+CALIBRATION = {"--data", "--calibration", "--test-data", "--preprocess"}
+RANKS = {
+    "--format",
+    "--rank",
+    "--energy",
+    "--param-ratio",
+    "--target-params",
+    "--target-macs",
+    "--target-latency",
+    "--rank-multiple",
+}
+QUANTIZE = {
+    "--bits",
+    "--method",
+    "--activations",
+    "--per-tensor",
+    "--per-channel",
+    "--keep-names",
+    "--shorten-names",
+}
+RULES = {"--rule", "--recipe", "--plan", "--save-plan", "--seed"}
+GATES = {"--max-size", "--max-latency", "--max-drop", "--min-accuracy"}
+RUN = READING | REPORTING | OUTPUT | CALIBRATION | RULES | GATES | {"--target"}
+EXPECTED = {
+    "compress": RUN
+    | RANKS
+    | QUANTIZE
+    | {"--decompose", "--no-decompose", "--quantize", "--no-quantize"},
+    "decompose": RUN | RANKS,
+    "quantize": RUN | QUANTIZE,
+    "estimate-latency": REPORTING | {"--target", "--per-layer", "--max-latency", "--input-shape"},
+    "evaluate": REPORTING
+    | {"--reference", "--data", "--limit", "--preprocess", "--input-shape"}
+    | {"--max-drop", "--min-accuracy"},
+    "inspect": REPORTING | {"--input-shape"},
+    "targets": set(),
+    "schema": set(),
+}
+
+
+def command(name: str) -> click.Command:
+    found = program.get_command(click.Context(program), name)
+    assert found is not None
+    return found
+
+
+def names(found: click.Command) -> set[str]:
+    return {
+        name
+        for parameter in found.params
+        if isinstance(parameter, click.Option)
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    }
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_options(name: str) -> None:
+    assert names(command(name)) == EXPECTED[name]
+
+
+def test_commands() -> None:
+    assert list(COMMANDS) == list(program.list_commands(click.Context(program)))
+    assert set(COMMANDS) == set(EXPECTED)
+    group = command("targets")
+    assert isinstance(group, click.Group)
+    assert group.list_commands(click.Context(group)) == ["list", "show"]
+
+
+def test_every_option_has_a_help_text() -> None:
+    for name in COMMANDS:
+        for parameter in command(name).params:
+            if isinstance(parameter, click.Option):
+                assert parameter.help, (name, parameter.opts)
+
+
+def test_grids_are_those_of_the_core() -> None:
+    assert set(options.GRID_NAMES) == set(GRIDS)
+
+
+def test_plug_ins_are_found_without_importing_them() -> None:
+    assert {"svd", "channel", "tucker2", "spatial", "cp", "tt"} == set(
+        options.members("edgecompress.formats")
+    )
+    assert {"vecq", "hessian"} <= set(options.members("edgecompress.quantizers"))

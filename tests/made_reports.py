@@ -1,0 +1,198 @@
+"""Reports for tests, filled with plausible figures; names can be given to try hostile ones."""
+
+from __future__ import annotations
+
+from edgecompress.core.layers import Skip
+from edgecompress.core.report import (
+    CompressionReport,
+    EvaluationReport,
+    Fidelity,
+    FileFact,
+    GateResult,
+    InspectionReport,
+    LatencyReport,
+    LayerFact,
+    LayerResult,
+    Verification,
+)
+from edgecompress.core.work import Cost
+from edgecompress.report.forms import Estimate
+
+
+def file_fact(path: str = "model.onnx", size_bytes: int = 1_094_000) -> FileFact:
+    return FileFact(path=path, sha256="0" * 64, size_bytes=size_bytes)
+
+
+def fidelity(*, labels: bool = True) -> Fidelity:
+    return Fidelity(
+        samples=1000,
+        relative_l2=0.0421,
+        sqnr_db=27.5,
+        top1_agreement=0.982,
+        accuracy=0.916 if labels else None,
+        reference_accuracy=0.921 if labels else None,
+        source="test.npz (1,000 samples)",
+    )
+
+
+def cost(name: str = "conv1", cycles: float = 12_345.0, assumed: str = "") -> Cost:
+    return Cost(
+        name=name,
+        compute_cycles=cycles,
+        load_cycles=cycles / 2,
+        store_cycles=cycles / 4,
+        fill_cycles=64,
+        total_cycles=cycles + 64,
+        latency_s=(cycles + 64) / 200e6,
+        bottleneck="compute",
+        utilisation=0.87,
+        weight_bytes=2304,
+        activation_bytes=16384,
+        energy_pj=None,
+        assumed=assumed,
+    )
+
+
+def latency(
+    target: str = "winocnn-zcu102-w4", names: tuple[str, ...] = ("conv1", "relu1", "fc")
+) -> LatencyReport:
+    costs = tuple(
+        cost(name, 10_000.0 * (index + 1), "costed as element-wise" if index == 1 else "")
+        for index, name in enumerate(names)
+    )
+    total = sum(item.latency_s for item in costs)
+    return LatencyReport(
+        model=file_fact(),
+        target=target,
+        target_source="WinoCNN (arXiv 2107.04244), table 3",
+        model_error=0.1,
+        model_error_source="against published layer times",
+        latency_s=total,
+        throughput_per_s=1 / total,
+        total_cycles=sum(item.total_cycles for item in costs),
+        energy_pj=None,
+        macs=40_551_040,
+        costs=costs,
+        op_types=tuple("Conv" for _ in costs),
+        assumptions=("Relu is costed as element-wise",),
+    )
+
+
+def layer(name: str = "stage1.0.conv1") -> LayerResult:
+    return LayerResult(
+        name=name,
+        action="decomposed+quantized",
+        format="tucker2",
+        ranks=(8, 8),
+        grid="ternary",
+        method="hessian",
+        parameters_before=2304,
+        parameters_after=832,
+        macs_before=2_359_296,
+        macs_after=851_968,
+        storage_bits_after=1500,
+        relative_error=0.0312,
+    )
+
+
+def compression(
+    names: tuple[str, ...] = ("stage1.0.conv1", "stage1.0.conv2"),
+    gates: tuple[GateResult, ...] = (),
+    *,
+    labels: bool = True,
+) -> CompressionReport:
+    kept = LayerResult(
+        name="fc" if names[0] == "stage1.0.conv1" else names[0],
+        action="kept",
+        parameters_before=640,
+        parameters_after=640,
+        macs_before=640,
+        macs_after=640,
+        storage_bits_after=20480,
+        reason="packing would cost bytes",
+    )
+    return CompressionReport(
+        command="compress",
+        input=file_fact("models/resnet20.onnx"),
+        output=file_fact("out/small.onnx", 142_300),
+        layers=(*(layer(name) for name in names), kept),
+        skips=(
+            Skip("conv_a", "grouped convolution (group=32)", 288),
+            Skip(names[-1], "grouped convolution (group=32)", 100),
+            Skip("table", "not used by a layer", 10),
+        ),
+        parameters_before=269_722,
+        parameters_after=140_010,
+        macs_before=40_551_040,
+        macs_after=20_000_000,
+        verification=Verification(
+            checker=True,
+            optimized_relative_l2=1.2e-6,
+            optimized_top1_agreement=1.0,
+            samples=16,
+            fidelity=fidelity(labels=labels),
+        ),
+        latency_before=(latency("systolic-ws-32"), latency("winocnn-zcu102-w4")),
+        latency_after=(latency("systolic-ws-32", names), latency("winocnn-zcu102-w4", names)),
+        gates=gates,
+        warnings=("calibrated on random data (seed 0): accuracy is not meaningful",),
+        versions={"edgecompress": "0.1.0", "onnxruntime": "1.31.1"},
+        settings={"bits": "ternary", "method": "hessian"},
+        seed=0,
+    )
+
+
+def gate(*, met: bool = True) -> GateResult:
+    return GateResult(
+        name="max-size", limit=150_000 if met else 100_000, value=142_300, unit="bytes", met=met
+    )
+
+
+def evaluation(
+    gates: tuple[GateResult, ...] = (), *, reference: bool = True, labels: bool = True
+) -> EvaluationReport:
+    return EvaluationReport(
+        model=file_fact("small.onnx", 142_300),
+        reference=file_fact() if reference else None,
+        samples=1000,
+        data_source="test.npz",
+        accuracy=0.916 if labels else None,
+        reference_accuracy=0.921 if reference and labels else None,
+        fidelity=fidelity(labels=labels) if reference else None,
+        latency_ratio=0.61 if reference else None,
+        latency_s=0.61e-3,
+        reference_latency_s=1e-3 if reference else None,
+        gates=gates,
+    )
+
+
+def estimate(gates: tuple[GateResult, ...] = (), names: tuple[str, ...] = ("conv1",)) -> Estimate:
+    return Estimate((latency("systolic-ws-32", names), latency(names=names)), gates)
+
+
+def inspection(name: str = "conv1") -> InspectionReport:
+    fact = LayerFact(
+        name=name,
+        kind="Conv",
+        weight_shape=(16, 3, 3, 3),
+        input_shape=(None, 3, 32, 32),
+        output_shape=(None, 16, 32, 32),
+        macs=442_368,
+        parameters=432,
+        weight_bits=32,
+        storage_bits=13_824,
+        note="weight is shared",
+    )
+    return InspectionReport(
+        model=file_fact(),
+        opset=21,
+        ir_version=10,
+        producer="pytorch 2.13",
+        inputs={name: "float32[?,3,32,32]"},
+        outputs={"logits": "float32[?,10]"},
+        nodes={"Conv": 19, "Relu": 19, name: 1},
+        layers=(fact,),
+        skips=(Skip(name, "inside a loop body", 12),),
+        parameters=269_722,
+        macs=None,
+    )
