@@ -10,10 +10,12 @@ WORKERS ?= 2
 BASE ?= HEAD
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 DEMO := sample_models/digits
+QUOTED := latency models robustness quantization decomposition first-screen
 
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test check arch format wheel replay sample-models clean \
-	bench-models bench-robustness bench-first-screen bench
+	bench bench-models bench-robustness bench-first-screen bench-quantization \
+	bench-decomposition bench-latency bench-forms
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 22
@@ -71,7 +73,22 @@ bench-first-screen: $(STAMP)  ## the table of README.md (needs EDGECOMPRESS_DATA
 	$(BIN)/python -m benchmarks.first_screen.measure
 	$(BIN)/python -m benchmarks.first_screen.render
 
-bench: bench-models bench-robustness bench-first-screen  ## all of the above
+bench-quantization: $(STAMP)  ## accuracy at each bit width (needs EDGECOMPRESS_DATA)
+	$(BIN)/python -m benchmarks.quantization.measure
+
+bench-decomposition: $(STAMP)  ## decomposition beside plain SVD (needs EDGECOMPRESS_DATA)
+	$(BIN)/python -m benchmarks.decomposition.resnet20
+
+bench-latency: $(STAMP)  ## cost models against published figures
+	$(BIN)/python benchmarks/latency/winocnn.py
+	$(BIN)/python benchmarks/latency/resnet18.py
+
+bench-forms: $(STAMP)  ## forms of the written file (needs EDGECOMPRESS_DATA)
+	$(BIN)/python benchmarks/forms/whole_net.py
+	$(BIN)/python benchmarks/forms/decode_layout.py
+	$(BIN)/python benchmarks/forms/linear_threshold.py
+
+bench: $(addprefix bench-, $(QUOTED))  ## every benchmark whose figures are quoted
 
 clean:  ## remove what make made
 	rm -rf $(VENV) $(OUT) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

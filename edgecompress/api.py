@@ -119,7 +119,7 @@ def estimate_latency(
     return tuple(estimate.estimate_latency(graph, device, shapes) for device in devices)
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - all but two by name
     model: str | Path,
     data: str,
     *,
@@ -149,9 +149,7 @@ def evaluate(
     shapes = input_shapes or {}
     measured = load_model(model, normalize=False, input_shapes=shapes)
     other = (
-        None
-        if reference is None
-        else load_model(reference, normalize=False, input_shapes=shapes)
+        None if reference is None else load_model(reference, normalize=False, input_shapes=shapes)
     )
     samples = load_samples(data, measured, preprocess=steps, limit=limit)
     report = evaluation.evaluate(measured, other, samples, gates=gates)

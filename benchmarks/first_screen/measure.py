@@ -28,7 +28,7 @@ from benchmarks.robustness.corpora import environment_data
 
 RESULTS = Path(__file__).with_name("results.json")
 ENTRY = "import sys; from edgecompress.cli import main; sys.exit(main())"
-TARGETS = ("winocnn-zcu102-w6", "systolic-ws-32")
+TARGETS = ("systolic-ws-32", "winocnn-zcu102-w6")
 DECOMPOSED = ("--target-macs", "70%")
 SETTINGS: dict[str, tuple[str, ...]] = {
     "4 bit": ("--no-decompose", "--bits", "4"),
@@ -144,21 +144,25 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--draws", type=int, default=3, help="of the calibration samples")
-    draws = parser.parse_args().draws
-    results: dict[str, Any] = {}
+    parser.add_argument("--only", metavar="WORD", default="", help="networks with this in the name")
+    arguments = parser.parse_args()
+    before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    results: dict[str, Any] = before.get("networks", {}) if arguments.only else {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for network in networks(environment_data(), folder):
+            if arguments.only not in network.name:
+                continue
             results[network.name] = {}
             for setting, words in SETTINGS.items():
-                row = measure(network, words, draws, folder)
+                row = measure(network, words, arguments.draws, folder)
                 results[network.name][setting] = row
                 print(network.name, setting, json.dumps(row), file=sys.stderr)
     document = {
         "schema": "edgecompress.first-screen/1",
         "command": "python -m benchmarks.first_screen.measure",
         "versions": {"edgecompress": edgecompress.__version__, "onnxruntime": ort.__version__},
-        "calibration_draws": draws,
+        "calibration_draws": arguments.draws,
         "targets": list(TARGETS),
         "networks": results,
     }

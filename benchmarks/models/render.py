@@ -15,10 +15,10 @@ HERE = Path(__file__).resolve().parent
 RESULTS, PAGE = HERE / "results.json", HERE / "results.md"
 HEAD = """# Real models
 
-Every model by each of the four commands, data-free: `decompose` to 70 % of the
-multiply-accumulates, `quantize` and `compress --no-decompose` at 4 bits, `estimate-latency` on
-`systolic-ws-32`. A number in a command's column is the exit code of a refusal: see
-`docs/exit-codes.md`. Written by `make bench-models`.
+Every model by each of the four commands, data-free: `decompose --energy 0.95`, `quantize` and
+`compress --no-decompose` at 4 bits, `estimate-latency` on `systolic-ws-32`. A number in a
+command's column is the exit code of a refusal: see `docs/exit-codes.md`. Written by
+`make bench-models`.
 
 | model | decompose | quantize | estimate | compress | file at 4 bit | ratio | below 8 bit |
 |---|---|---|---|---|---|---|---|

@@ -18,7 +18,7 @@ def settings_as_text(settings: Settings, asked: Asked) -> Mapping[str, str]:
         texts["minimum-gain"] = f"{settings.decompose.minimum_gain:g}"
     if settings.quantize:
         texts["bits"] = settings.quantize.bits
-        texts["method"] = settings.quantize.method if asked.data else "vecq (no data)"
+        texts["method"] = settings.quantize.method + ("" if asked.data else " (without data)")
         texts["scales"] = "per channel" if settings.quantize.per_channel else "per tensor"
         texts["activations"] = str(settings.quantize.activations or "float")
     texts["data"] = asked.data or "none"

@@ -14,7 +14,7 @@ import click
 
 from edgecompress import __version__
 from edgecompress.cli.lazy import LazyGroup
-from edgecompress.cli.streams import discard, say, say_raw
+from edgecompress.cli.streams import discard, open_missing_streams, say, say_raw
 from edgecompress.core.errors import (
     EdgeCompressError,
     InputOutputFailed,
@@ -104,6 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    open_missing_streams()
     run = Run()
     try:
         with _signals():

@@ -59,7 +59,7 @@ def estimate_latency(
     set_up_logs(debug=run.debug)
     limits = read_gates({"max_latency": max_latency}, Gates())
     shapes = read_input_shapes(input_shapes)
-    check_report_files(reports, inputs=(model, *targets))
+    check_report_files(reports, others=(model, *targets))
     latencies = api.estimate_latency(model, targets, input_shapes=shapes)
     slowest = max(latency.latency_s for latency in latencies)
     gates = check_gates(limits, latency_s=slowest)

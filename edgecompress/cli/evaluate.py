@@ -59,12 +59,15 @@ def evaluate(
     from edgecompress.cli.progress import progress_on_stderr
     from edgecompress.cli.publish import check_report_files, publish
     from edgecompress.cli.reading import read_gates, read_input_shapes
+    from edgecompress.core.errors import UsageError
     from edgecompress.core.options import Gates
 
     set_up_logs(debug=run.debug)
     gates = read_gates({"max_drop": max_drop, "min_accuracy": min_accuracy}, Gates())
+    if gates.max_drop is not None and reference is None:
+        raise UsageError("--max-drop needs a --reference")
     shapes = read_input_shapes(input_shapes)
-    check_report_files(reports, inputs=(model, reference, data))
+    check_report_files(reports, others=(model, reference, data))
     with progress_on_stderr(quiet=run.quiet) as progress:
         progress("evaluating", 0, 0)
         report = api.evaluate(

@@ -28,5 +28,5 @@ def inspect(
 
     set_up_logs(debug=run.debug)
     shapes = read_input_shapes(input_shapes)
-    check_report_files(reports, inputs=(model,))
+    check_report_files(reports, others=(model,))
     publish(api.inspect(model, input_shapes=shapes), reports, output_format)

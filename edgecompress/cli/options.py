@@ -173,7 +173,7 @@ QUANTIZE = (
         type=click.Choice(members("edgecompress.quantizers")),
         help="Quantizer: "
         + ", ".join(members("edgecompress.quantizers"))
-        + ". Default: hessian; vecq where there are no data.",
+        + ". Default: hessian; l2 for layers without data.",
     ),
     click.option(
         "--activations",

@@ -53,20 +53,24 @@ def _silent(phase: str, done: int, total: int) -> None:
 
 def _bar() -> Iterator[Progress]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
+    from rich.table import Column
     from rich.text import Text
 
     class Phase(TextColumn):
+        """The phase as text: names in it are no markup."""
+
         def render(self, task: object) -> Text:
             return Text(plain(str(getattr(task, "description", ""))))
 
     console = Console(stderr=True, markup=False, emoji=False, highlight=False)
-    columns = (Phase(""), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bars(*columns, console=console, transient=True) as bars:
+    phase = Phase("", table_column=Column(no_wrap=True, overflow="ellipsis"))
+    with Bars(BarColumn(20), TimeElapsedColumn(), phase, console=console, transient=True) as bars:
         task = bars.add_task("", total=None)
 
         def show(phase: str, done: int, total: int) -> None:
-            bars.update(task, description=phase, completed=done, total=total or None)
+            text = f"{done}/{total} {phase}" if total else phase
+            bars.update(task, description=text, completed=done, total=total or None)
 
         yield show

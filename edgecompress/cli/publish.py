@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edgecompress.report.forms import Report
 
 
-def check_report_files(reports: Sequence[str], *, inputs: Iterable[str | None]) -> None:
+def check_report_files(reports: Sequence[str], *, others: Iterable[str | None]) -> None:
     """Find out before the work whether the reports can be written after it.
 
     Raises:
@@ -27,11 +27,11 @@ def check_report_files(reports: Sequence[str], *, inputs: Iterable[str | None]) 
         raise UsageError("the same file is given twice", where="--report")
     for path in reports:
         form_of(path)
-        check_writable(path, inputs=inputs)
+        check_writable(path, others=others)
 
 
-def check_writable(path: str, *, inputs: Iterable[str | None]) -> None:
-    """Refuse a path that cannot be written, or that would overwrite an input.
+def check_writable(path: str, *, others: Iterable[str | None]) -> None:
+    """Refuse a path that cannot be written, or that is another file of the run.
 
     Raises:
         InputOutputFailed: With the reason.
@@ -43,9 +43,9 @@ def check_writable(path: str, *, inputs: Iterable[str | None]) -> None:
         raise InputOutputFailed("is a folder", where=path)
     if not os.access(folder, os.W_OK):
         raise InputOutputFailed("the folder cannot be written", where=str(folder))
-    for other in inputs:
+    for other in others:
         if other and _same_file(path, other):
-            raise InputOutputFailed("would overwrite an input", where=path)
+            raise InputOutputFailed("would overwrite another file of this run", where=path)
 
 
 def publish(report: Report, reports: Sequence[str], output_format: str) -> None:

@@ -28,8 +28,8 @@ def run_command(command: str, values: Mapping[str, Any], run: Run) -> None:
     set_up_logs(debug=run.debug)
     asked = from_options(command, values)
     settings = settle(asked)
-    check_writable(asked.plan_file, inputs=asked.inputs)
-    check_report_files(asked.reports, inputs=(*asked.inputs, asked.output, asked.plan_file))
+    check_writable(asked.plan_file, others=(*asked.inputs, asked.output))
+    check_report_files(asked.reports, others=(*asked.inputs, asked.output, asked.plan_file))
     with progress_on_stderr(quiet=run.quiet) as progress:
         report, plan = run_compress(
             CompressRequest(

@@ -16,6 +16,14 @@ _BEYOND_ASCII = "…→±µ─"
 _WIDEST = 120
 
 
+def open_missing_streams() -> None:
+    """Give a closed stdout or stderr a sink, so that no file that is opened takes its place."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the whole run
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the whole run
+
+
 def write_report(text: str) -> None:
     """Write to stdout. A reader that has gone away is no error; a full disk is.
 

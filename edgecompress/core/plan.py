@@ -40,6 +40,8 @@ class Plan:
     Attributes:
         input_sha256: Of the model file that it was made for.
         data_sha256: Of the calibration data, or empty.
+        calibration: Number of calibration samples that were asked for at most.
+        preprocess: What the data went through, as on the command line, or empty.
         target: Target name, or empty.
         seed: Seed of everything random.
         activations: 8, or None for weights only.
@@ -51,6 +53,8 @@ class Plan:
 
     input_sha256: str
     data_sha256: str
+    calibration: int
+    preprocess: str
     target: str
     seed: int
     activations: int | None

@@ -25,8 +25,10 @@ def count_macs(stages: Sequence[Stage], input_shape: OpenShape) -> int | None:
     """Multiply-accumulates of one inference; an open first axis counts as 1.
 
     Returns:
-        None where another axis is open.
+        None where another axis is open, or where the number of axes is not known.
     """
+    if not input_shape:
+        return None
     shape = tuple(1 if not axis and size is None else size for axis, size in enumerate(input_shape))
     closed = tuple(size for size in shape if size is not None)
     if len(closed) != len(shape):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
 import numpy as np
 
 from edgecompress.core.arrays import FloatArray, Shape
 from edgecompress.core.layers import Layer
 from edgecompress.core.stages import Conv, MatMul, Stage
+from edgecompress.core.tensors import Dense
 from edgecompress.formats._counting import count_macs, count_parameters
 from edgecompress.formats._problem import Problem, problems
 from edgecompress.formats._refine import Equation, refine
@@ -121,7 +122,7 @@ def groups_of(layer: Layer) -> int:
     return layer.stage.group if isinstance(layer.stage, Conv) else 1
 
 
-def has_weight(stage: Stage) -> bool:
+def has_weight(stage: Stage) -> TypeGuard[Conv | MatMul]:
     """Whether a stage is a convolution or a matrix product."""
     return isinstance(stage, Conv | MatMul)
 
@@ -145,8 +146,6 @@ def conv_refusal(layer: Layer) -> str | None:
 
 def pointwise(weight: FloatArray, group: int, spatial: int) -> Conv:
     """A 1x1 convolution from (group, out, in)."""
-    from edgecompress.core.tensors import Dense
-
     groups, out, inner = weight.shape
     return Conv(
         weight=Dense(weight.reshape(groups * out, inner, *(1,) * spatial)),

@@ -17,8 +17,11 @@ from edgecompress.formats._linalg import solve_rows, truncated_svd
 from edgecompress.formats._problem import Problem
 from edgecompress.formats._refine import Equation
 
-ALS_SWEEPS = 60
-"""Sweeps of alternating least squares. Source: within 1 % of tensorly's error after 200."""
+ALS_SWEEPS = 300
+"""Sweeps of alternating least squares at most. Source: within 7 % of the error after 1,000."""
+
+MOST_OPERATIONS = 1e11
+"""Multiply-adds that the sweeps may take; large layers get fewer."""
 
 NORM_PENALTY = 1e-9
 """Relative ridge in each solve; keeps diverging components from cancelling each other."""
@@ -62,7 +65,9 @@ class Cp(FactoredFormat):
         """Alternating least squares on the weight."""
         tensor = problem.best().reshape(shape)
         factors = _nested_svd(tensor, ranks[0])
-        for _ in range(ALS_SWEEPS if ranks[0] < min(_areas(shape)) else 0):
+        affordable = int(MOST_OPERATIONS / (6 * tensor.size * ranks[0]))
+        sweeps = max(10, min(ALS_SWEEPS, affordable)) if ranks[0] < min(_areas(shape)) else 0
+        for _ in range(sweeps):
             for axis in range(3):
                 factors[axis] = _solve_axis(tensor, factors, axis)
         out, inner, kernel = factors

@@ -90,10 +90,8 @@ class TensorTrain(FactoredFormat):
 
     def ranks_of(self, layer: Layer, stages: Sequence[Stage]) -> tuple[int, ...]:
         """The first product's outputs over j2."""
-        first = next(stage for stage in stages if has_weight(stage))
-        if not isinstance(first, MatMul):
-            raise TypeError("a tensor train starts with a matrix product")
-        return (first.weight.shape[0] // self.view(layer)[1],)
+        first = next(stage.weight for stage in stages if has_weight(stage))
+        return (first.shape[0] // self.view(layer)[1],)
 
 
 def _split(size: int) -> tuple[int, int]:

@@ -143,7 +143,7 @@ def bypass(node: ir.Node, source: ir.Value) -> None:
     if graph is not None:
         graph.remove(node, safe=True)
     if was_output:
-        source.name = name
+        source.name, source.type, source.shape = name, output.type, output.shape
 
 
 def described(folded: dict[str, int]) -> Iterable[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
@@ -59,11 +60,14 @@ class Original:
                 raise Unsupported(f"input {value.name!r} has no fixed type and number of axes")
         session = open_session(proto, optimize=False)
         problem = Unsupported("no inputs were tried")
+        start = time.monotonic()
         for feed in _feeds(specs(values), _symbols(values), input_shapes):
             try:
                 self._outputs = run_limited(session, feed, TIME_LIMIT_S)
             except Unsupported as error:
                 problem = error
+                if time.monotonic() - start > TIME_LIMIT_S:
+                    break
                 continue
             self._feed = feed
             again = run_limited(session, feed, TIME_LIMIT_S)
@@ -151,14 +155,20 @@ def made_up(dtype: np.dtype[Any], shape: Shape, rng: np.random.Generator) -> Arr
 def _explosive_constant(graph: onnx.GraphProto) -> str:
     """A ``ConstantOfShape`` or the like of more elements than we would ever run, or empty."""
     constants = {t.name: t for t in graph.initializer}
+    listed: dict[str, list[int]] = {}
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
             constants[node.output[0]] = node.attribute[0].t
+        elif node.op_type == "Constant" and node.attribute:
+            listed[node.output[0]] = list(node.attribute[0].ints)
     for node in graph.node:
         at = {"ConstantOfShape": 0, "Expand": 1}.get(node.op_type)
-        tensor = constants.get(node.input[at]) if at is not None and len(node.input) > at else None
-        if tensor is not None and tensor.data_type == onnx.TensorProto.INT64:
-            sizes = onnx.numpy_helper.to_array(tensor).reshape(-1)
-            if math.prod(int(size) for size in sizes) > LARGEST_INPUT_ELEMENTS * 4:
-                return str(node.name or node.op_type)
+        if at is None or len(node.input) <= at:
+            continue
+        name = node.input[at]
+        sizes = listed.get(name, [])
+        if name in constants and constants[name].data_type == onnx.TensorProto.INT64:
+            sizes = onnx.numpy_helper.to_array(constants[name]).reshape(-1).tolist()
+        if math.prod(sizes) > LARGEST_INPUT_ELEMENTS:
+            return str(node.name or node.op_type)
     return ""

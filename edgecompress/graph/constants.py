@@ -144,10 +144,10 @@ class ConstantTracer:
         return tuple(size for size in shape if size is not None)
 
     def _trace(self, value: ir.Value) -> _Bits:
+        """Bits of a value whose inputs are traced already."""
         tensor = constant_tensor(value)
         if tensor is not None:
-            count = size_of(tensor)
-            width = _width(tensor.dtype)
+            count, width = size_of(tensor), _width(tensor.dtype)
             return _Bits(count, count * width, width)
         node = value.producer()
         if node is None:
@@ -155,34 +155,34 @@ class ConstantTracer:
         inputs = [self._bits[v] for v in node.inputs if v is not None]
         if not inputs:
             return _Bits(self._elements(value, 0), 0, 32)
-        elements = self._elements(value, inputs[0].elements)
+        if node.op_type == "Gather":
+            return self._gathered(node, value, inputs)
+        return self._derived(node, value, inputs)
+
+    def _derived(self, node: ir.Node, value: ir.Value, inputs: list[_Bits]) -> _Bits:
+        """Bits of what an operator makes of constants."""
+        data = inputs[0]
+        elements = self._elements(value, data.elements)
+        storage = data.storage
+        width = data.width
         match node.op_type:
             case "Split":
                 part = _split_part(node, value)
-                return _Bits(
-                    self._elements(value, round(inputs[0].elements * part)),
-                    inputs[0].storage * part,
-                    inputs[0].width,
-                )
-            case "Gather":
-                return self._gathered(node, value, inputs)
+                elements = self._elements(value, round(data.elements * part))
+                storage *= part
             case name if name in _TAKES_PART:
-                share = min(1.0, elements / max(1, inputs[0].elements))
-                return _Bits(elements, inputs[0].storage * share, inputs[0].width)
+                storage *= min(1.0, elements / max(1, data.elements))
             case "DequantizeLinear":
-                return _Bits(elements, sum(bits.storage for bits in inputs), inputs[0].width)
-            case name if name in _KEEPS_CODES:
-                return _Bits(elements, inputs[0].storage, inputs[0].width)
+                storage = sum(bits.storage for bits in inputs)
             case name if name in _JOINS_PLANES:
-                return _Bits(
-                    elements,
-                    sum(bits.storage for bits in inputs),
-                    sum(bits.width for bits in inputs),
-                )
-            case _:
+                storage = sum(bits.storage for bits in inputs)
+                width = sum(bits.width for bits in inputs)
+            case name if name not in _KEEPS_CODES:
                 largest = max(inputs, key=lambda bits: bits.elements)
-                total = sum(bits.storage for bits in inputs)
-                return _Bits(self._elements(value, largest.elements), total, largest.width)
+                elements = self._elements(value, largest.elements)
+                storage = sum(bits.storage for bits in inputs)
+                width = largest.width
+        return _Bits(elements, storage, width)
 
     def _gathered(self, node: ir.Node, value: ir.Value, inputs: list[_Bits]) -> _Bits:
         """A look-up of codes in a small table, or a part of a large one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,7 +41,7 @@ class Emitter:
     def constant(self, array: Array, stem: str) -> ir.Value:
         """An initializer with these values."""
         array = np.ascontiguousarray(array).reshape(array.shape)
-        key = (array.dtype.str, array.shape, array.tobytes())
+        key = (array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest())
         if key not in self._constants:
             name = self.fresh(stem)
             tensor = ir.tensor(array, name=name)
@@ -116,11 +117,11 @@ class Emitter:
             self.graph.insert_after(node, self._take())
 
     def take_over(self, node: ir.Node, result: ir.Value) -> None:
-        """Let a new value take the place, and the name, of a node's only output; remove the node."""
+        """Let a new value take the name and place of a node's only output; remove the node."""
         output = node.outputs[0]
         name, output.name = output.name, self.fresh(f"{output.name}_old")
         result.name = name
-        result.dtype, result.shape = output.dtype, output.shape
+        result.type, result.shape = output.type, output.shape
         ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
         self.graph.remove(node, safe=True)
 

@@ -79,7 +79,8 @@ def _constant_value(node: ir.Node) -> Array | ir.TensorProtocol | None:
 def fold_constants(model: ir.Model) -> int:
     """Fold nodes of the top-level graph whose inputs are all constant, in place."""
     graph = model.graph
-    shapes = infer_shapes(model, {})
+    asked = any(node.op_type == "Shape" for node in graph)
+    shapes = infer_shapes(model, {}) if asked else {}
     count = 0
     for node in list(graph):
         values = _folded(model, node, shapes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -128,7 +129,7 @@ class LayerFinder:
         if value is None or tensor is None:
             count = quantized_elements(value)
             if count:
-                self._skip(node, ALREADY_QUANTIZED, count)
+                self._skip(node, ALREADY_QUANTIZED, self._elements(value) or count)
             return
         name = value.name or ""
         if name in self._covered or tensor.dtype not in _FLOAT_TYPES:
@@ -155,9 +156,13 @@ class LayerFinder:
             return "empty weight"
         if value.is_graph_output():
             return "the weight is an output of the graph"
-        if value.producer() is not None:
-            return "the weight is in a Constant node"
         return ""
+
+    def _elements(self, value: ir.Value | None) -> int:
+        """Elements of a value whose shape is known, else 0."""
+        shape = shape_of(value, self._shapes)
+        known = [size for size in shape or () if size is not None]
+        return math.prod(known) if shape and len(known) == len(shape) else 0
 
     def _add(self, node: ir.Node, value: ir.Value, found: operators.Reading) -> None:
         self._covered.add(value.name or "")
@@ -237,6 +242,11 @@ class LayerFinder:
         if node.op_type in ("LSTM", "GRU", "RNN"):
             return "biases of a recurrent cell"
         return f"constant of {node.op_type}, not a layer"
+
+
+def may_have_layers(graph: ir.Graph) -> bool:
+    """Whether there is any operator that can hold a weight."""
+    return any(node.op_type in _WEIGHT_OPERATORS for node in graph)
 
 
 def bias_add(node: ir.Node, outputs: int, shapes: Mapping[str, OpenShape]) -> ir.Node | None:

@@ -14,7 +14,7 @@ from edgecompress.core.errors import EdgeCompressError, ModelInvalid
 from edgecompress.core.report import FileFact
 from edgecompress.graph.external import read_external
 from edgecompress.graph.hashing import file_fact
-from edgecompress.graph.mend import mended
+from edgecompress.graph.mend import complete_outputs, mended
 from edgecompress.graph.normalize import CODEC_KEY, normalized
 from edgecompress.graph.preflight import check_graph, check_tensors, read_proto
 from edgecompress.graph.session import short
@@ -54,6 +54,7 @@ def read_graph(path: Path, *, normalize: bool, input_shapes: Mapping[str, Shape]
         notes = mended(proto)
         check_graph(proto)
         external = read_external(proto, path.parent, size)
+        notes.extend(complete_outputs(proto))
         model = _checked(proto)
         check_input_shapes(model, input_shapes)
         if normalize and any(prop.key == CODEC_KEY for prop in proto.metadata_props):

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 import onnx
 
+from edgecompress.core.errors import Unsupported
+from edgecompress.graph.session import open_session
+from edgecompress.graph.shapes import inferred_proto
 from edgecompress.graph.values import ONNX_DOMAINS
 
 _INITIALIZERS_ALONE = 4
@@ -17,7 +20,7 @@ def mended(proto: onnx.ModelProto) -> list[str]:
     """Mend a model in place; what was done, in words.
 
     An opset entry that is there twice with one version, nodes out of order without a cycle,
-    outputs without a number of axes that shape inference knows.
+    initializers that are not inputs at an IR version where they had to be.
     """
     notes: list[str] = []
     if _drop_doubled_opsets(proto):
@@ -27,9 +30,6 @@ def mended(proto: onnx.ModelProto) -> list[str]:
     if proto.ir_version < _INITIALIZERS_ALONE and _has_plain_initializers(proto.graph):
         proto.ir_version = _INITIALIZERS_ALONE
         notes.append("raised the IR version: its initializers are not inputs")
-    named = _complete_outputs(proto)
-    if named:
-        notes.append(f"added the shape of {named} outputs that had none")
     return notes
 
 
@@ -93,21 +93,34 @@ def _reads(node: onnx.NodeProto) -> Iterator[str]:
             yield from (info.name for info in body.output)
 
 
-def _complete_outputs(proto: onnx.ModelProto) -> int:
-    lacking = [o for o in proto.graph.output if _lacks_shape(o)]
-    if not lacking:
-        return 0
+def complete_outputs(proto: onnx.ModelProto) -> list[str]:
+    """Add shapes that onnx or onnxruntime infer to outputs without one, in place; notes."""
+    lacking = [output for output in proto.graph.output if _lacks_shape(output)]
+    inferred = inferred_proto(proto) if lacking else None
+    if inferred is not None:
+        found = {info.name: info for info in inferred.graph.output if not _lacks_shape(info)}
+        for output in lacking:
+            if output.name in found:
+                output.type.CopyFrom(found[output.name].type)
+    if any(_lacks_shape(output) for output in lacking):
+        _ask_onnxruntime(proto)
+    count = sum(not _lacks_shape(output) for output in lacking)
+    return [f"added the shape of {count} outputs that had none"] if count else []
+
+
+def _ask_onnxruntime(proto: onnx.ModelProto) -> None:
+    """Its own shape inference knows more operators; an empty shape may mean an open rank."""
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
-        return 0
-    found = {info.name: info for info in inferred.graph.output if not _lacks_shape(info)}
-    count = 0
-    for output in lacking:
-        if output.name in found:
-            output.type.CopyFrom(found[output.name].type)
-            count += 1
-    return count
+        session = open_session(proto, optimize=False)
+    except Unsupported:
+        return
+    shapes = {output.name: output.shape for output in session.get_outputs()}
+    for output in proto.graph.output:
+        if _lacks_shape(output) and shapes.get(output.name) and output.type.HasField("tensor_type"):
+            for size in shapes[output.name]:
+                dim = output.type.tensor_type.shape.dim.add()
+                if isinstance(size, int):
+                    dim.dim_value = size
 
 
 def _lacks_shape(info: onnx.ValueInfoProto) -> bool:

@@ -17,7 +17,8 @@ from edgecompress.core.report import FileFact
 from edgecompress.core.stages import Conv, Stage
 from edgecompress.core.tensors import Affine, Tensor
 from edgecompress.graph import emit
-from edgecompress.graph.layers import Findings, LayerFinder, Place
+from edgecompress.graph.fold import lift_constants
+from edgecompress.graph.layers import Findings, LayerFinder, Place, may_have_layers
 from edgecompress.graph.shapes import InputSpec, infer_shapes, specs
 from edgecompress.graph.values import OpenShape, all_value_names, constant_tensor, is_float
 
@@ -85,7 +86,8 @@ class Model:
 
     def find_layers(self) -> Findings:
         """Layers in topological order, and the weights that are in none."""
-        found = LayerFinder(self.ir.graph, self.shapes())
+        shapes = self.shapes() if may_have_layers(self.ir.graph) else {}
+        found = LayerFinder(self.ir.graph, shapes)
         self._places.update(found.places)
         return Findings(tuple(found.layers), tuple(found.skips))
 
@@ -132,6 +134,8 @@ class Model:
         place = self._place(layer)
         if not stages:
             raise ValueError(f"no stages for layer {layer.name!r}")
+        if place.weight not in self.ir.graph.initializers:
+            lift_constants(self.ir.graph)
         if len(stages) == 1 and _same_geometry(layer.stage, stages[0]):
             self._swap_weight(place, _weight(stages[0]))
             if not layer.frozen:

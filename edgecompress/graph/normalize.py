@@ -78,7 +78,16 @@ def normalized(
     reason = "; ".join(dict.fromkeys(problems))
     if opset < OLDEST_OPSET:
         raise Unsupported(f"opset {opset} cannot be lifted to {TARGET_OPSET}: {reason}")
-    return ir.from_proto(proto), [*notes, f"left as it is, cleaning would change it: {reason}"]
+    return _plain(proto), [*notes, f"left as it is, cleaning would change it: {reason}"]
+
+
+def _plain(proto: onnx.ModelProto) -> ir.Model:
+    """The graph with defaults bound and constants as initializers, nothing else."""
+    model = ir.from_proto(proto)
+    for value in [value for value in model.graph.inputs if value.is_initializer()]:
+        model.graph.inputs.remove(value)
+    lift_constants(model.graph)
+    return model
 
 
 def _kept_opset(problems: list[str], opset: int) -> list[str]:
@@ -140,20 +149,24 @@ def _explicit_pads(model: ir.Model) -> int:
     """Write out automatic padding where it does not depend on an open size, in place."""
     from edgecompress.graph.operators import resolved_pads
 
-    count, shapes = 0, infer_shapes(model, {})
-    for node in model.graph:
-        if node.op_type != "Conv" or node.domain not in ONNX_DOMAINS:
-            continue
+    automatic = [
+        node
+        for node in model.graph
+        if node.op_type == "Conv"
+        and node.domain in ONNX_DOMAINS
+        and attribute_string(node, "auto_pad", "NOTSET") != "NOTSET"
+    ]
+    count, shapes = 0, infer_shapes(model, {}) if automatic else {}
+    for node in automatic:
         weight = constant_array(node.inputs[1])
         entering = node.inputs[0]
         if weight is None or entering is None:
             continue
-        if attribute_string(node, "auto_pad", "NOTSET") in ("SAME_UPPER", "SAME_LOWER", "VALID"):
-            pads = resolved_pads(node, weight.shape[2:], shapes.get(entering.name or ""))
-            if pads is not None:
-                del node.attributes["auto_pad"]
-                node.attributes["pads"] = ir.AttrInt64s("pads", pads)
-                count += 1
+        pads = resolved_pads(node, weight.shape[2:], shapes.get(entering.name or ""))
+        if pads is not None:
+            del node.attributes["auto_pad"]
+            node.attributes["pads"] = ir.AttrInt64s("pads", pads)
+            count += 1
     return count
 
 

@@ -15,7 +15,7 @@ from edgecompress.graph.qdq import make_convolutions_static
 from edgecompress.quantizers._packing import byte_count
 
 # Bytes of the nodes Reshape, Cast and Mul, the scale's header, a shape and a place in the Split,
-# with short names (measured by benchmarks/forms/form_bytes.py).
+# with short names (a test compares it with files).
 _NODE_BYTES = 130
 
 
@@ -67,11 +67,14 @@ def pack(model: Model, *, activations: bool, keep_names: bool) -> int:
 def _write_float(emit: Emitter, name: str, affine: Affine, codes: ir.Value) -> None:
     """Serve the uses that are left: rows of a table, or the weight as float."""
     value = emit.graph.initializers[name]
+    dtype = value.dtype or ir.DataType.FLOAT
+    if value.is_graph_input():
+        emit.graph.inputs.remove(value)
     for use in list(value.uses()):
         if use.node.graph is emit.graph and _is_row_lookup(use.node, use.idx):
-            _look_up_codes(emit, use.node, affine, codes)
+            _look_up_codes(emit, use.node, affine, codes, dtype)
     if value.uses() or value.is_graph_output():
-        weight = _as_float(emit, name, affine, codes, value.dtype or ir.DataType.FLOAT)
+        weight = _as_float(emit, name, affine, codes, dtype)
         place = codes.producer()
         del emit.graph.initializers[name]
         value.name = emit.fresh(f"{name}_float")
@@ -108,11 +111,12 @@ def _is_row_lookup(node: ir.Node, index: int) -> bool:
     return node.op_type == "Gather" and node.domain == "" and index == 0 and axis == 0
 
 
-def _look_up_codes(emit: Emitter, node: ir.Node, affine: Affine, codes: ir.Value) -> None:
+def _look_up_codes(
+    emit: Emitter, node: ir.Node, affine: Affine, codes: ir.Value, dtype: ir.DataType
+) -> None:
     """Gather rows of codes and scale them: the table stays int8 in memory."""
     output = node.outputs[0]
     name = output.name or "rows"
-    dtype = output.dtype or node.inputs[0].dtype  # type: ignore[union-attr]
     indices = node.inputs[1]
     rows = emit.node("Gather", (codes, indices), f"{name}_q", axis=0)
     scale = emit.constant(
@@ -123,8 +127,7 @@ def _look_up_codes(emit: Emitter, node: ir.Node, affine: Affine, codes: ir.Value
     result = emit.node(
         "Mul", (emit.cast(rows, ir.DataType.FLOAT, f"{name}_codes"), scale), f"{name}_value"
     )
-    if dtype not in (None, ir.DataType.FLOAT):
+    if dtype != ir.DataType.FLOAT:
         result = emit.cast(result, dtype, f"{name}_cast")
     emit.place_before(node)
     emit.take_over(node, result)
-

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
 from edgecompress.core.errors import InputOutputFailed, ModelInvalid, ResourceLimit, Unsupported
 from edgecompress.graph.external import LARGEST_BYTES, model_tensors
@@ -21,6 +21,7 @@ NEWEST_OPSET = 26
 DEEPEST_NESTING = 8
 LARGEST_EXPANSION = 1_000_000
 _DOMAINS = ("", "ai.onnx")
+_NAME_FIELDS = frozenset({"name", "op_type", "domain", "input", "output", "dim_param", "overload"})
 
 
 def read_proto(path: Path) -> tuple[onnx.ModelProto, int]:
@@ -102,34 +103,23 @@ def _check_versions(proto: onnx.ModelProto) -> None:
 
 
 def _check_names(proto: onnx.ModelProto) -> None:
-    """Refuse names that are not UTF-8: protobuf hands them out as bytes."""
-    for graph in _graphs(proto):
-        for info in (*graph.input, *graph.output, *graph.value_info):
-            _check_text(info.name)
-            for dim in info.type.tensor_type.shape.dim:
-                _check_text(dim.dim_param)
-        for tensor in graph.initializer:
-            _check_text(tensor.name)
-        _check_node_names(graph.node)
-    for function in proto.functions:
-        for text in (function.name, function.domain, *function.input, *function.output):
-            _check_text(text)
-        _check_node_names(function.node)
+    """Refuse text that is not UTF-8 (protobuf hands it out as bytes), and zeros in names."""
+    pending: list[Message] = [proto]
+    while pending:
+        for field, value in pending.pop().ListFields():
+            values = value if field.is_repeated else (value,)
+            if field.type == field.TYPE_MESSAGE:
+                pending.extend(values)
+            elif field.type == field.TYPE_STRING:
+                for text in values:
+                    _check_text(field.name, text)
 
 
-def _check_node_names(nodes: Sequence[onnx.NodeProto]) -> None:
-    for node in nodes:
-        for text in (node.name, node.op_type, node.domain, *node.input, *node.output):
-            _check_text(text)
-        for attribute in node.attribute:
-            _check_text(attribute.name)
-
-
-def _check_text(text: str | bytes) -> None:
+def _check_text(field: str, text: str | bytes) -> None:
     if isinstance(text, bytes):
-        raise ModelInvalid(f"a name is not UTF-8: {text[:40]!r}")
-    if "\0" in text:
-        raise ModelInvalid(f"a name holds a zero character: {text[:40]!r}")
+        raise ModelInvalid(f"{field} is not UTF-8: {text[:40]!r}")
+    if "\0" in text and field in _NAME_FIELDS:
+        raise ModelInvalid(f"a zero character in {field}: {text[:40]!r}")
 
 
 def _check_depth(proto: onnx.ModelProto) -> None:
@@ -148,15 +138,6 @@ def _bodies(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
             if attribute.HasField("g"):
                 yield attribute.g
             yield from attribute.graphs
-
-
-def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    pending = [proto.graph]
-    pending += [body for function in proto.functions for body in _bodies(function.node)]
-    while pending:
-        graph = pending.pop()
-        yield graph
-        pending += _bodies(graph.node)
 
 
 def _check_functions(proto: onnx.ModelProto) -> None:

@@ -28,6 +28,12 @@ _MOVED = frozenset(
 )
 
 
+# A bias in units of the integer sums stays within 30 bits, so that a sum fits 32.
+_LARGEST_BIAS = 2**30
+# What raised scales may add to a channel, as a share of its bias, in the worst case.
+_HARMLESS = 2.0**-5
+
+
 @dataclass(frozen=True, slots=True)
 class _Eight:
     """How a value is stored in 8 bits: value = scale * (code - zero)."""
@@ -70,25 +76,30 @@ class _Region:
 
     def _fits(self, node: ir.Node) -> bool:
         weight = node.inputs[1]
-        if weight is None or weight.name not in self.weights or weight.dtype != ir.DataType.FLOAT:
+        if weight is None or weight.dtype != ir.DataType.FLOAT:
             return False
-        per_channel = self.weights[weight.name].scale.shape[1:]
+        affine = self.weights.get(weight.name or "")
+        if affine is None:
+            return False
+        per_channel = affine.scale.shape[1:]
         inside = all(size == 1 for size in per_channel)
         if not inside or not self._has_range(node.inputs[0]) or not self._can_end(node):
             return False
-        return self._bias_fits(node, self.weights[weight.name])
+        return self._bias_fits(node, affine)
 
     def _bias_fits(self, node: ir.Node, affine: Affine) -> bool:
-        """Whether the bias is known and is an integer of 30 bits in steps of the sums."""
+        """Whether the bias is known, and an integer of 30 bits in steps that do no harm."""
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         known = self._range(node.inputs[0]) if node.inputs[0] is not None else None
         if bias is None or known is None:
             return True
         if bias.const_value is None:
             return False
-        steps = _sum_steps(_Eight.covering(*known), affine).astype(np.float64)
-        values = bias.const_value.numpy().astype(np.float64)
-        return bool((np.abs(values) < steps * 2**30).all())
+        exact = bias.const_value.numpy()
+        entering = _Eight.covering(*known)
+        raised = not np.array_equal(_channel_scale(entering, affine, exact), _flat(affine))
+        terms = affine.codes.size // affine.codes.shape[0]
+        return not raised or terms * affine.grid.largest * 255 < _LARGEST_BIAS * _HARMLESS
 
     def _can_end(self, node: ir.Node) -> bool:
         """Whether the operator's result has a range and is not wanted in full precision."""
@@ -126,9 +137,12 @@ class _Region:
 
     def _follow_moved(self, node: ir.Node) -> None:
         entering, leaving = node.inputs[0], node.outputs[0]
-        single = sum(not output.name == "" for output in node.outputs) == 1
-        if entering in self.values and single and not leaving.is_graph_output() and (
-            node.op_type != "Pad" or _pads_with_zero(node)
+        single = sum(output.name != "" for output in node.outputs) == 1
+        if (
+            entering in self.values
+            and single
+            and not leaving.is_graph_output()
+            and (node.op_type != "Pad" or _pads_with_zero(node))
         ):
             self.values[leaving] = self.values[entering]
 
@@ -203,16 +217,17 @@ def _rewrite(
     """Weight and bias of a convolution as integers with their scales."""
     stem = node.inputs[1].name if node.inputs[1] is not None else None
     stem = stem or "weight"
-    flat = affine.scale.reshape(-1).astype(np.float32)
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    exact = None if bias is None or bias.const_value is None else bias.const_value.numpy()
+    flat = _channel_scale(entering, affine, exact)
     scale = flat if flat.size > 1 else flat.reshape(())
     zero = emit.constant(np.zeros(scale.shape, np.int8), f"zero{scale.size}")
     steps = emit.constant(scale, f"{stem}_scale")
     weight = emit.node("DequantizeLinear", (codes, steps, zero), f"{stem}_dq", axis=0)
     weight.dtype, weight.shape = ir.DataType.FLOAT, ir.Shape(affine.shape)
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
-    if bias is not None and bias.const_value is not None:
-        exact = bias.const_value.numpy().astype(np.float64)
-        whole = np.rint(exact / _sum_steps(entering, affine)).astype(np.int32)
+    if bias is not None and exact is not None:
+        units = (flat * entering.scale).astype(np.float64)
+        whole = np.rint(exact.astype(np.float64) / units).astype(np.int32)
         integers = emit.constant(whole, f"{bias.name}_i32")
         step = emit.constant(np.array(entering.scale, np.float32), f"{stem}_input_step")
         sum_steps = emit.node("Mul", (steps, step), f"{bias.name}_steps")
@@ -225,9 +240,22 @@ def _rewrite(
     emit.place_before(node)
 
 
-def _sum_steps(entering: _Eight, affine: Affine) -> FloatArray:
-    """What one unit of the integer sums is worth, for each output or for all."""
-    return np.asarray(entering.scale * affine.scale.reshape(-1).astype(np.float32))
+def _flat(affine: Affine) -> FloatArray:
+    return affine.scale.reshape(-1).astype(np.float32)
+
+
+def _channel_scale(entering: _Eight, affine: Affine, bias: FloatArray | None) -> FloatArray:
+    """The weight's scales, raised where the bias would not fit an integer of sums.
+
+    That happens in channels whose weights are nothing beside their bias; raised, they still are.
+    """
+    scale = _flat(affine)
+    if bias is None:
+        return scale
+    least = np.abs(bias.astype(np.float64)) / _LARGEST_BIAS / float(entering.scale)
+    if scale.size == 1:
+        least = least.max(initial=0.0)
+    return np.maximum(scale, least.astype(np.float32))
 
 
 def _write_pair(emit: Emitter, value: ir.Value, eight: _Eight) -> None:
@@ -238,7 +266,7 @@ def _write_pair(emit: Emitter, value: ir.Value, eight: _Eight) -> None:
     users = list(value.uses())
     small = emit.node("QuantizeLinear", (value, scale, zero), f"{stem}_u8")
     restored = emit.node("DequantizeLinear", (small, scale, zero), f"{stem}_dq")
-    restored.dtype, restored.shape = value.dtype, value.shape
+    restored.dtype, restored.shape = ir.DataType.FLOAT, value.shape
     for use in users:
         use.node.replace_input_with(use.idx, restored)
     emit.place_after(value.producer())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from threading import Timer
@@ -37,9 +38,12 @@ ORT_ERRORS: tuple[type[Exception], ...] = (
 SMALLEST_NORM = 1e-6
 """Outputs below this norm count as zero when outputs are compared."""
 
+_NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed:")
 _SILENT = 4
+_BLOCK = 1 << 20
 
 ort.set_default_logger_severity(_SILENT)
+ort.disable_telemetry_events()
 
 
 def open_session(
@@ -127,7 +131,9 @@ def proto_bytes(proto: onnx.ModelProto) -> bytes:
 def short(error: BaseException) -> str:
     """First line of a message of another package, printable, at most 300 characters."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return "".join(c if c.isprintable() else " " for c in lines[0])[:300]
+    text = "".join(c if c.isprintable() else " " for c in lines[0])
+    text = _NOISE.sub("", text).split("/onnxruntime_src/")[0]
+    return text.replace("Non-zero status code returned while running", "in").strip(" :")[:300]
 
 
 def same_outputs(reference: list[Array], found: list[Array], *, relative: float) -> str:
@@ -159,14 +165,18 @@ def _difference(a: Any, b: Any, relative: float) -> str:
 
 
 def _float_difference(a: Array, b: Array, relative: float) -> str:
-    finite = np.isfinite(a)
-    if (
-        not np.array_equal(a[~finite], b[~finite], equal_nan=True)
-        or not np.isfinite(b[finite]).all()
-    ):
-        return "NaNs or infinities"
-    left, right = a[finite].astype(np.complex128), b[finite].astype(np.complex128)
-    error, size = float(np.linalg.norm(left - right)), float(np.linalg.norm(left))
-    if error <= relative * max(size, SMALLEST_NORM):
-        return ""
-    return f"relative error {error / max(size, SMALLEST_NORM):.1e}"
+    """In blocks, so that large outputs do not take several times their memory."""
+    error = size = 0.0
+    a, b = a.reshape(-1), b.reshape(-1)
+    for start in range(0, a.size, _BLOCK):
+        left, right = a[start : start + _BLOCK], b[start : start + _BLOCK]
+        finite = np.isfinite(left)
+        same_others = np.array_equal(left[~finite], right[~finite], equal_nan=True)
+        if not same_others or not np.isfinite(right[finite]).all():
+            return "NaNs or infinities"
+        kind = np.complex128 if a.dtype.kind == "c" else np.float64
+        left, right = left[finite].astype(kind), right[finite].astype(kind)
+        error += float(np.sum(np.abs(left - right) ** 2))
+        size += float(np.sum(np.abs(left) ** 2))
+    ratio = float(np.sqrt(error)) / max(float(np.sqrt(size)), SMALLEST_NORM)
+    return "" if ratio <= relative else f"relative error {ratio:.1e}"

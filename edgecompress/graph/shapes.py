@@ -64,9 +64,8 @@ def infer_shapes(model: ir.Model, input_shapes: Mapping[str, Shape]) -> dict[str
         if (shape := static_shape(value)) is not None
     }
     proto = _light_proto(model, input_shapes)
-    try:
-        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+    inferred = inferred_proto(proto)
+    if inferred is None:
         return known | dict(input_shapes)
     for info in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
         if info.type.HasField("tensor_type") and info.type.tensor_type.HasField("shape"):
@@ -75,6 +74,19 @@ def infer_shapes(model: ir.Model, input_shapes: Mapping[str, Shape]) -> dict[str
                 for dim in info.type.tensor_type.shape.dim
             )
     return known
+
+
+def inferred_proto(proto: onnx.ModelProto) -> onnx.ModelProto | None:
+    """The model with shapes by onnx's shape inference; None if it gives up on it.
+
+    Values of shape arithmetic are followed too, but not where there is a ``ConstantOfShape``:
+    the inference would hold all of its elements, however many they are.
+    """
+    follow = not any(node.op_type == "ConstantOfShape" for node in proto.graph.node)
+    try:
+        return onnx.shape_inference.infer_shapes(proto, data_prop=follow)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+        return None
 
 
 def check_input_shapes(model: ir.Model, input_shapes: Mapping[str, Shape]) -> None:

@@ -39,15 +39,14 @@ def derive_work(model: Model, input_shapes: Mapping[str, Shape]) -> tuple[Work, 
         Unsupported: An input has an open axis that nothing is known about.
         UsageError: A given shape fits no input.
     """
-    known = concrete_shapes(model, input_shapes)
-    scene = Scene(known.shapes, ConstantTracer(known.shapes))
+    shapes = concrete_shapes(model, input_shapes)
+    scene = Scene(shapes, ConstantTracer(shapes))
     works = _graph_works(model.ir.graph, scene, "", 0)
     origins = model.origins
     return tuple(
         replace(
             work,
             source_layer=origins.get(work.name, ""),
-            assumed=_joined(known.assumed, work.assumed),
         )
         for work in works
     )
@@ -89,7 +88,7 @@ def _node_works(node: ir.Node, scene: Scene, prefix: str, depth: int) -> Iterato
         operator=work,
         input_bits=scene.read_bits(node),
         output_bits=scene.written_bits(node),
-        assumed="" if free else _joined(assumed, scene.open_shapes(node)),
+        assumed=assumed if free else _joined(assumed, scene.open_shapes(node)),
     )
 
 

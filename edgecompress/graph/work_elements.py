@@ -8,8 +8,10 @@ import onnx_ir as ir
 
 from edgecompress.core.work import ElementWork
 from edgecompress.graph.values import ONNX_DOMAINS, attribute_ints
-from edgecompress.graph.work_scene import Scene
+from edgecompress.graph.work_scene import BOUNDS, Scene
 
+DATA_DEPENDENT = "its output size depends on the data: counted as for zeros"
+SHAPES_ONLY = "works on shapes only: done before the network runs"
 UNKNOWN = "unknown operator {name}: counted as bound by memory, one operation per element"
 
 # Operations per element of the output. One for what is one instruction on most devices; 8 for a
@@ -65,6 +67,7 @@ _MOVES = frozenset(
         "OptionalHasElement",
     ]
 )
+_DATA_DEPENDENT = frozenset({"Compress", "NonZero", "Unique", "NonMaxSuppression"})
 _SIMPLE_OPS = frozenset(
     [
         "Abs",
@@ -172,6 +175,7 @@ _PER_INPUT = {
     "RotaryEmbedding": 3,
     "Softmax": 3 + _FUNCTION,
 }
+_SUMS = frozenset({"Add", "Mul", "Sub", "Sum"})
 _PER_OUTPUT = {"Resize": 8, "Upsample": 8, "GridSample": 8, "LRN": 8}
 _POOLS = frozenset({"AveragePool", "MaxPool", "LpPool"})
 _ONE_TO_ONE = (_SIMPLE_OPS | _FUNCTIONS | {"Cast", "CastLike", "BatchNormalization"}) - {
@@ -208,13 +212,18 @@ def count_elements(node: ir.Node, scene: Scene) -> tuple[ElementWork, str]:
         case _:
             operations = max(inputs, outputs)
             assumed = UNKNOWN.format(name="::".join(filter(None, (node.domain, node.op_type))))
+    if name in _DATA_DEPENDENT:
+        assumed = DATA_DEPENDENT
+    free = name in _FREE
+    if not free and _is_shape_arithmetic(node, scene):
+        free, assumed = True, SHAPES_ONLY
     work = ElementWork(
         operations=operations,
         read_bits=_read_bits(node, scene, name),
         written_bits=0 if name in _FREE else scene.written_bits(node),
         weight_storage_bits=0 if name in _FREE else _constant_bits(node, scene, name),
         movement=movement,
-        free=name in _FREE or _is_shape_arithmetic(node, scene),
+        free=free,
         fused=standard and _is_fused(node, scene),
         activation_bits=_widest(node, scene),
     )
@@ -228,7 +237,8 @@ def note_results(node: ir.Node, scene: Scene, *, product: bool, fused: bool) -> 
     quantizes = node.op_type in ("QuantizeLinear", "DequantizeLinear")
     for value in node.outputs:
         single = len(value.uses()) == 1 and not value.is_graph_output()
-        if (product and single) or (fused and (single or quantizes)):
+        bounded = node.op_type in _SUMS and any(use.node.op_type in BOUNDS for use in value.uses())
+        if (single and (product or fused or bounded)) or (fused and quantizes):
             scene.written.add(value)
 
 
@@ -271,7 +281,8 @@ def _is_fused(node: ir.Node, scene: Scene) -> bool:
     """Whether the node only changes results while they are written.
 
     Element-wise operators with one activation right after a product, or after such an operator;
-    and the quantize/dequantize pair, which says in what form a result is kept.
+    a bound such as Relu after a sum of two activations; and the quantize/dequantize pair, which
+    says in what form a result is kept.
     """
     entering = scene.activations(node)
     if node.op_type in ("QuantizeLinear", "DequantizeLinear") and entering:

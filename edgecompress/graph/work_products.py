@@ -96,6 +96,8 @@ def _matrix_product(left: int, right: int) -> Callable[[ir.Node, Scene], Counted
         if b is None or a is None:
             return None
         first, second = scene.shape(a), scene.shape(b)
+        if not first or not second:  # no product has scalars: the rank is not known
+            return None
         if node.op_type == "Gemm":
             first = first[::-1] if attribute_int(node, "transA", 0) else first
             second = second[::-1] if attribute_int(node, "transB", 0) else second

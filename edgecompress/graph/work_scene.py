@@ -13,6 +13,7 @@ from edgecompress.graph.constants import ConstantTracer, StoredWeight
 from edgecompress.graph.values import OpenShape, attribute_int, shape_of
 
 SHAPE_UNKNOWN = "a shape is not known before it runs: open axes were counted as 1"
+BOUNDS = frozenset({"Relu", "Clip", "LeakyRelu"})
 _DEFAULT_BITS = 32
 
 
@@ -51,19 +52,18 @@ class Scene:
     def width(self, value: ir.Value | None) -> int:
         """Bits of an element where it is kept between operators.
 
-        A value between a quantize/dequantize pair is kept quantized.
+        A value between a quantize/dequantize pair is kept quantized, also where a bound such as
+        Relu stands before the pair.
         """
         if value is None:
             return _DEFAULT_BITS
         node = value.producer()
         if node is not None and node.op_type == "DequantizeLinear":
             return self._type_bits(node.inputs[0])
-        readers = [use.node for use in value.uses()]
-        if (
-            readers
-            and not value.is_graph_output()
-            and all(reader.op_type == "QuantizeLinear" for reader in readers)
-        ):
+        readers = _readers(value)
+        if node is not None and len(readers) == 1 and readers[0].op_type in BOUNDS:
+            readers = _readers(readers[0].outputs[0])
+        if node is not None and readers and all(r.op_type == "QuantizeLinear" for r in readers):
             return min(_quantized_bits(reader) for reader in readers)
         return self._type_bits(value)
 
@@ -109,6 +109,11 @@ class Scene:
         return SHAPE_UNKNOWN if any(self.is_open(value) for value in values) else ""
 
 
+def _readers(value: ir.Value) -> list[ir.Node]:
+    """Nodes that read a value; none if it is also an output of the graph."""
+    return [] if value.is_graph_output() else [use.node for use in value.uses()]
+
+
 def _declared_bits(value: ir.Value | None) -> int | None:
     """Bits of an element as the file says."""
     dtype = None if value is None else value.dtype
@@ -124,6 +129,30 @@ def _quantized_bits(node: ir.Node) -> int:
     return _declared_bits(zero) or (int(ir.DataType(asked).bitwidth) if asked else 8)
 
 
+_FIXED_BITS = {
+    "And": 8,
+    "ArgMax": 64,
+    "ArgMin": 64,
+    "ConvInteger": 32,
+    "DequantizeLinear": 32,
+    "Equal": 8,
+    "Greater": 8,
+    "GreaterOrEqual": 8,
+    "Less": 8,
+    "LessOrEqual": 8,
+    "MatMulInteger": 32,
+    "NonZero": 64,
+    "Not": 8,
+    "Or": 8,
+    "QGemm": 8,
+    "QLinearAdd": 8,
+    "QLinearConv": 8,
+    "QLinearMatMul": 8,
+    "Shape": 64,
+    "Size": 64,
+}
+
+
 def _made_bits(node: ir.Node, place: int) -> int | None:
     """Bits of an output whose type follows from the operator; None if it is that of its input."""
     match node.op_type:
@@ -131,15 +160,7 @@ def _made_bits(node: ir.Node, place: int) -> int | None:
             return _quantized_bits(node)
         case "DynamicQuantizeLinear":
             return 32 if place == 1 else 8
-        case "QLinearConv" | "QLinearMatMul" | "QLinearAdd" | "QGemm":
-            return 8
-        case "MatMulInteger" | "ConvInteger" | "DequantizeLinear":
-            return 32
         case "Cast":
             return int(ir.DataType(attribute_int(node, "to", 1)).bitwidth)
-        case "Shape" | "Size" | "NonZero" | "ArgMax" | "ArgMin":
-            return 64
-        case "Equal" | "Greater" | "Less" | "And" | "Or" | "Not" | "GreaterOrEqual":
-            return 8
-        case _:
-            return None
+        case name:
+            return _FIXED_BITS.get(name)

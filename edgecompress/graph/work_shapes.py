@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,27 +14,14 @@ from edgecompress.core.errors import Unsupported
 from edgecompress.graph.fragments import Fragment, Values, values_read
 from edgecompress.graph.model import Model
 from edgecompress.graph.shapes import infer_shapes
-from edgecompress.graph.values import OpenShape, bodies, static_shape
+from edgecompress.graph.values import OpenShape, bodies, constant_array, shape_of, static_shape
 
-BATCH_ASSUMED = "an open batch axis was taken as 1"
 _MOST_INPUT_BYTES = 1 << 30
+_MOST_ROUNDS = 10_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownShapes:
-    """Shapes by value name, those inside bodies included.
-
-    Attributes:
-        shapes: None for an axis that stays open.
-        assumed: What was assumed, or empty.
-    """
-
-    shapes: Mapping[str, OpenShape]
-    assumed: str
-
-
-def concrete_shapes(model: Model, input_shapes: Mapping[str, Shape]) -> KnownShapes:
-    """Shapes of the values for one set of input shapes.
+def concrete_shapes(model: Model, input_shapes: Mapping[str, Shape]) -> dict[str, OpenShape]:
+    """Shapes by value name for one set of input shapes, those inside bodies included.
 
     What cannot be inferred is measured: the graph runs once on zeros, and every body of control
     flow runs once on what enters it then, whether its branch was taken or not.
@@ -48,8 +34,7 @@ def concrete_shapes(model: Model, input_shapes: Mapping[str, Shape]) -> KnownSha
         Unsupported: An input has an open axis that nothing is known about.
         UsageError: A given shape fits no input.
     """
-    given = {**model.input_shapes, **input_shapes}
-    resolved, assumed = _resolved_inputs(model, given)
+    resolved = _resolved_inputs(model, {**model.input_shapes, **input_shapes})
     if resolved == model.input_shapes:
         shapes = dict(model.shapes())
     else:
@@ -59,21 +44,29 @@ def concrete_shapes(model: Model, input_shapes: Mapping[str, Shape]) -> KnownSha
         feed = _zeros(model, shapes)
         if feed is not None:
             _measure(model.ir, nodes, feed, shapes)
-    return KnownShapes(shapes=shapes, assumed=assumed)
+    return shapes
 
 
-def _resolved_inputs(model: Model, given: Mapping[str, Shape]) -> tuple[dict[str, Shape], str]:
+def is_batch_assumed(model: Model, input_shapes: Mapping[str, Shape]) -> bool:
+    """Whether an input has an open batch axis that no given shape says anything about."""
+    given = {**model.input_shapes, **input_shapes}
+    inputs = [value for value in model.ir.graph.inputs if not value.is_initializer()]
+    symbols = _given_symbols(inputs, given)
+    firsts = [
+        value.shape[0]
+        for value in inputs
+        if value.name not in given and value.shape is not None and len(value.shape)
+    ]
+    return any(isinstance(first, ir.SymbolicDim) and first.value not in symbols for first in firsts)
+
+
+def _resolved_inputs(model: Model, given: Mapping[str, Shape]) -> dict[str, Shape]:
     """Shapes for all inputs with an open axis: given, or a batch of one."""
     inputs = [value for value in model.ir.graph.inputs if not value.is_initializer()]
     symbols = _given_symbols(inputs, given)
-    assumed = ""
     for value in inputs:
         first = value.shape[0] if value.shape is not None and len(value.shape) else None
-        if value.name in given or not isinstance(first, ir.SymbolicDim):
-            continue
-        if first.value is None or first.value not in symbols:
-            assumed = BATCH_ASSUMED
-        if first.value is not None:
+        if value.name not in given and isinstance(first, ir.SymbolicDim) and first.value:
             symbols.setdefault(first.value, 1)
     resolved = dict(given)
     for value in inputs:
@@ -81,7 +74,7 @@ def _resolved_inputs(model: Model, given: Mapping[str, Shape]) -> tuple[dict[str
             shape = _filled(value, symbols, model.file.path)
             if shape is not None:
                 resolved[value.name] = shape
-    return resolved, assumed
+    return resolved
 
 
 def _given_symbols(inputs: Iterable[ir.Value], given: Mapping[str, Shape]) -> dict[str, int]:
@@ -155,22 +148,75 @@ def _captured(node: ir.Node) -> list[str]:
 def _measure(
     model: ir.Model, nodes: Sequence[ir.Node], values: Values, shapes: dict[str, OpenShape]
 ) -> None:
-    """Run nodes on values, and fill ``shapes`` in place; what does not run stays open."""
-    made = {value.name for node in nodes for value in node.outputs}
-    captured = [name for node in nodes for name in _captured(node) if name in made]
-    wanted = list(dict.fromkeys([*_missing(nodes, shapes), *captured]))
-    if wanted:
-        try:
-            found = Fragment(model, nodes, wanted, values).run(values)
-        except Unsupported:
-            return
-        values = {**values, **dict(zip(wanted, found, strict=True))}
-        for name, array in zip(wanted, found, strict=True):
-            if isinstance(array, np.ndarray):
-                shapes[name] = tuple(array.shape)
+    """Run nodes on values, and fill ``shapes`` in place; what does not run stays open.
+
+    A branch that zeros lead to may not fit the input; then only what comes before it is run.
+    """
+    found = _run(model, nodes, values, shapes)
+    if found is None:
+        found = _run(model, _before_bodies(nodes), values, shapes) or {}
+    values = {**values, **found}
+    for name, array in found.items():
+        if isinstance(array, np.ndarray):
+            # Nothing at all is what zeros lead to, not what the network is for: left open.
+            shapes[name] = tuple(size or None for size in array.shape)
     for node in nodes:
         for body in bodies(node):
             _measure(model, list(body), {**values, **_entering(node, body, values, shapes)}, shapes)
+            _note_results(node, body, shapes)
+
+
+def _run(
+    model: ir.Model, nodes: Sequence[ir.Node], values: Values, shapes: Mapping[str, OpenShape]
+) -> Values | None:
+    """Values without a known shape, and those that bodies read; None if the nodes do not run."""
+    made = {value.name for node in nodes for value in node.outputs}
+    captured = [name for node in nodes for name in _captured(node) if name in made]
+    wanted = list(dict.fromkeys([*_missing(nodes, shapes), *captured]))
+    if not wanted:
+        return {}
+    if any(_may_not_end(node) for node in nodes):
+        return None
+    try:
+        found = Fragment(model, nodes, wanted, values).run(values)
+    except Unsupported:
+        return None
+    return dict(zip(wanted, found, strict=True))
+
+
+def _before_bodies(nodes: Sequence[ir.Node]) -> list[ir.Node]:
+    """Nodes that do not depend on control flow."""
+    after: set[ir.Value] = set()
+    plain = []
+    for node in nodes:
+        if _captured(node) or any(value in after for value in node.inputs):
+            after.update(node.outputs)
+        else:
+            plain.append(node)
+    return plain
+
+
+def _may_not_end(node: ir.Node) -> bool:
+    """Whether a node has a loop that nothing bounds, or that runs for very long."""
+    inner = any(_may_not_end(one) for body in bodies(node) for one in body)
+    if node.op_type != "Loop":
+        return inner
+    limit = constant_array(node.inputs[0])
+    return inner or limit is None or limit.size != 1 or int(limit.item()) > _MOST_ROUNDS
+
+
+def _note_results(node: ir.Node, body: ir.Graph, shapes: dict[str, OpenShape]) -> None:
+    """Take the shapes of what a body hands out, in place, where they are open."""
+    pairs = list(zip(node.outputs, body.outputs, strict=False))
+    if node.op_type == "Loop":
+        carried = len(node.inputs) - 2
+        pairs = list(zip(node.outputs[:carried], body.outputs[1:], strict=False))
+    elif node.op_type != "If":
+        return
+    for outer, inner in pairs:
+        known = shape_of(inner, shapes)
+        if outer.name and known is not None and None in shapes.get(outer.name, (None,)):
+            shapes[outer.name] = known
 
 
 def _entering(
@@ -178,6 +224,8 @@ def _entering(
 ) -> dict[str, Any]:
     """What the inputs of a body are in its first round; their shapes are noted in place."""
     outside = [_value(value, values) for value in node.inputs]
+    if node.op_type == "If":
+        return {}
     if node.op_type == "Loop":
         outside = [np.array(0, np.int64), np.array(True), *outside[2:]]
     elif node.op_type == "Scan":

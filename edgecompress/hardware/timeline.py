@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from edgecompress.core.work import Cost, ElementWork, Work
 from edgecompress.hardware.target import Target
 
-OUTSIDE_ARRAY = "not on the array: bound by memory or by the host's arithmetic"
-FUSED = "runs while the results of the operator before are written"
+OUTSIDE_ARRAY = "what is not on the array is bound by memory or by the host's arithmetic"
+FUSED = "activation functions, scales and requantisation run while results are written"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

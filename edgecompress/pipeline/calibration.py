@@ -54,21 +54,22 @@ def measure_moments(
     known = bias.astype(np.float32).reshape(groups, 1, rows)
     gram, cross = np.zeros((groups, columns, columns)), np.zeros((groups, rows, columns))
     sum_x, sum_y, count = np.zeros((groups, columns)), np.zeros((groups, rows)), 0
-    for raw_x, raw_y in paired_columns(stage, inputs, outputs, column_limit(columns), rng):
-        x, y = raw_x.astype(np.float32), raw_y.astype(np.float32) - known
-        gram += np.swapaxes(x, 1, 2) @ x
-        cross += np.swapaxes(y, 1, 2) @ x
-        sum_x += x.sum(axis=1, dtype=np.float64)
-        sum_y += y.sum(axis=1, dtype=np.float64)
-        count += x.shape[1]
-    if count == 0:
-        return None
-    mean_x, mean_y = (sum_x / count, sum_y / count) if centred else (0 * sum_x, 0 * sum_y)
-    moments = Moments(
-        gram=gram / count - mean_x[:, :, None] * mean_x[:, None, :],
-        cross=cross / count - mean_y[:, :, None] * mean_x[:, None, :],
-        count=count,
-    )
+    with np.errstate(over="ignore", invalid="ignore"):  # the check below says it better
+        for raw_x, raw_y in paired_columns(stage, inputs, outputs, column_limit(columns), rng):
+            x, y = raw_x.astype(np.float32), raw_y.astype(np.float32) - known
+            gram += np.swapaxes(x, 1, 2) @ x
+            cross += np.swapaxes(y, 1, 2) @ x
+            sum_x += x.sum(axis=1, dtype=np.float64)
+            sum_y += y.sum(axis=1, dtype=np.float64)
+            count += x.shape[1]
+        if count == 0:
+            return None
+        mean_x, mean_y = (sum_x / count, sum_y / count) if centred else (0 * sum_x, 0 * sum_y)
+        moments = Moments(
+            gram=gram / count - mean_x[:, :, None] * mean_x[:, None, :],
+            cross=cross / count - mean_y[:, :, None] * mean_x[:, None, :],
+            count=count,
+        )
     _check_finite(layer.name, moments.gram, moments.cross)
     return moments
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import prod
 from typing import assert_never
 
 import numpy as np
@@ -33,6 +34,12 @@ Pricing = Callable[[Sequence[Stage], Layer], float]
 
 MOST_RANKS = 24
 """Ranks tried for a bond, and half their square root each for a format with two."""
+
+ANCHORS = 5
+"""Ranks at which the loss of a layer is measured for one format."""
+
+LEAST_LOSS = 1e-12
+"""Losses below are roundings."""
 
 WIDE_MULTIPLE, NARROW_MULTIPLE = 16, 8
 """Rank multiples from 64 channels on, and from 32 on; below, any rank. Source: onnxruntime's
@@ -75,7 +82,7 @@ class Survey:
 
 def resolved(layer: Layer, options: DecomposeOptions) -> DecomposeOptions:
     """The options with the layer's own rule worked in; a rule that skips gives format ``none``."""
-    rule = rule_for(layer.name, options.rules)
+    rule = rule_for((layer.name,), options.rules)
     if rule is None:
         return options
     return replace(
@@ -225,17 +232,21 @@ def _thinned(ranks: list[int], most: int) -> list[int]:
 def _losses(
     layer: Layer, form: Format, ranks: list[tuple[int, ...]], moments: Moments | None
 ) -> list[float]:
-    """Estimated losses: energies that are cut, scaled to what one probe really loses.
-
-    A format without energies is tried at each rank.
-    """
-    spectra = form.spectra(layer, moments)
-    if not spectra:
+    """Losses: measured at a few ranks; between them the energies that are cut give the shape."""
+    if len(ranks) <= ANCHORS:
         return [_tried(layer, form, each, moments) for each in ranks]
-    cut = [lost_energy(spectra, each) for each in ranks]
-    middle = sorted(range(len(cut)), key=lambda k: cut[k])[len(cut) // 2]
-    scale = _tried(layer, form, ranks[middle], moments) / cut[middle] if cut[middle] > 0 else 1.0
-    return [lost * scale for lost in cut]
+    spectra = form.spectra(layer, moments)
+    if spectra:
+        shape = [lost_energy(spectra, each) for each in ranks]
+    else:
+        largest = form.max_ranks(layer)
+        shape = [1.0 - prod(each) / (1 + prod(largest)) for each in ranks]
+    cut = np.maximum(shape, LEAST_LOSS)
+    order = np.argsort(cut, kind="stable")
+    picked = order[np.linspace(0, len(order) - 1, ANCHORS).round().astype(int)]
+    tried = [max(_tried(layer, form, ranks[place], moments), LEAST_LOSS) for place in picked]
+    ratio = np.interp(np.log(cut), np.log(cut[picked]), np.log(tried) - np.log(cut[picked]))
+    return [float(loss) for loss in cut * np.exp(ratio)]
 
 
 def _tried(layer: Layer, form: Format, ranks: tuple[int, ...], moments: Moments | None) -> float:

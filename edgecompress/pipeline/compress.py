@@ -9,7 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgecompress.core.arrays import Shape
-from edgecompress.core.errors import InputOutputFailed, Unsupported, UsageError
+from edgecompress.core.errors import (
+    ConfigurationInvalid,
+    InputOutputFailed,
+    Unsupported,
+    UsageError,
+    VerificationFailed,
+)
 from edgecompress.core.layers import Layer, Skip
 from edgecompress.core.options import DecomposeOptions, Gates, QuantizeOptions
 from edgecompress.core.plan import LayerPlan, Plan
@@ -26,6 +32,7 @@ from edgecompress.graph.hashing import file_fact
 from edgecompress.graph.model import Model, load_model
 from edgecompress.graph.pack import pack
 from edgecompress.graph.save import save_model
+from edgecompress.graph.session import open_session, run_feeds
 from edgecompress.graph.verify import verify_file
 from edgecompress.hardware.target import Target, load_target
 from edgecompress.pipeline.data import load_samples
@@ -84,7 +91,7 @@ class CompressRequest:
     test_data: str | None = None
     preprocess: str | None = None
     targets: tuple[str, ...] = ()
-    gates: Gates = Gates()
+    gates: Gates = field(default_factory=Gates)
     input_shapes: Mapping[str, Shape] = field(default_factory=dict)
     torch_factory: str | None = None
     trust_input: bool = False
@@ -117,6 +124,9 @@ def run_compress(request: CompressRequest) -> tuple[CompressionReport, Plan]:
         EdgeCompressError: Of the class that says what went wrong; then nothing is written.
     """
     _check_output(request)
+    replayed = load_plan(request.plan) if request.plan else None
+    if replayed is not None:
+        request = _follow(request, replayed)
     targets = tuple(load_target(name) for name in request.targets)
     with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
         request.progress("reading the model", 0, 0)
@@ -128,7 +138,9 @@ def run_compress(request: CompressRequest) -> tuple[CompressionReport, Plan]:
         samples = _load(request, model, request.data, preprocess, request.calibration)
         test = _load(request, model, request.test_data, preprocess, None) or samples
         _check_gates_possible(request, test)
-        outcome = _transform(request, model, samples, targets)
+        if replayed is not None:
+            _check_data(replayed, samples)
+        outcome = _transform(request, model, samples, targets, replayed)
         output, verification = _write(request, model, source, test)
         after = _latencies(request.output, targets, request)
     report = CompressionReport(
@@ -151,6 +163,36 @@ def run_compress(request: CompressRequest) -> tuple[CompressionReport, Plan]:
     )
     plan = _plan(request, outcome, samples)
     return replace(report, gates=check_compression(request.gates, report)), plan
+
+
+def _follow(request: CompressRequest, plan: Plan) -> CompressRequest:
+    """The request with everything that a plan decides taken from the plan."""
+    found = file_fact(request.model).sha256
+    if found != plan.input_sha256:
+        raise ConfigurationInvalid(
+            f"the plan was made for a model with sha256 {plan.input_sha256[:12]}..., "
+            f"not for this one ({found[:12]}...)",
+            where=str(request.plan),
+        )
+    steps = {layer.step for layer in plan.layers}
+    return replace(
+        request,
+        decompose=DecomposeOptions(seed=plan.seed) if "decompose" in steps else None,
+        quantize=quantize_options(plan) if "quantize" in steps else None,
+        calibration=plan.calibration,
+        preprocess=plan.preprocess or None,
+        seed=plan.seed,
+    )
+
+
+def _check_data(plan: Plan, samples: Samples | None) -> None:
+    if (samples.sha256 if samples else "") == plan.data_sha256:
+        return
+    if not plan.data_sha256:
+        raise ConfigurationInvalid("the plan was made without data", hint="leave --data out")
+    raise ConfigurationInvalid(
+        "the plan was made with other calibration data", hint="give the same --data as then"
+    )
 
 
 def _check_output(request: CompressRequest) -> None:
@@ -223,9 +265,9 @@ def _transform(
     model: Model,
     samples: Samples | None,
     targets: Sequence[Target],
+    replayed: Plan | None,
 ) -> _Outcome:
     before = model.find_layers().layers
-    replayed = load_plan(request.plan) if request.plan else None
     plans: list[LayerPlan] = []
     skips: list[Skip] = list(model.find_layers().skips)
     decomposed: list[LayerResult] = []
@@ -234,7 +276,7 @@ def _transform(
         request.progress("decomposing", 0, 0)
         pricing = _pricing(targets)
         step = (
-            decompose(model, request.decompose, samples, pricing)
+            decompose(model, request.decompose, samples, pricing, request.progress)
             if replayed is None
             else apply_plan(model, replayed.layers, samples)
         )
@@ -243,8 +285,7 @@ def _transform(
         skips += step[2]
     if request.quantize is not None:
         request.progress("quantizing", 0, 0)
-        options = request.quantize if replayed is None else quantize_options(replayed)
-        step = quantize(model, options, samples)
+        step = quantize(model, request.quantize, samples, request.progress)
         plans += step[0]
         quantized += step[1]
         skips += step[2]
@@ -280,10 +321,25 @@ def _write(
     with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
         trial = Path(folder) / "model.onnx"
         save_model(model, trial, keep_names=keep_names)
-        verification = verify_file(trial, test.feeds)
+        try:
+            verification = verify_file(trial, test.feeds, reference=source)
+        except VerificationFailed:
+            _check_runs(source, test)
+            raise
         fidelity = compare_files(source, trial, test)
     written = save_model(model, request.output, keep_names=keep_names)
     return written, replace(verification, fidelity=fidelity)
+
+
+def _check_runs(source: Path, test: Samples) -> None:
+    """Refuse a model that does not run itself: what is made of it cannot be verified."""
+    try:
+        run_feeds(open_session(source, optimize=False), test.feeds[:1])
+    except Unsupported as error:
+        raise Unsupported(
+            f"does not run itself, so a compressed form cannot be verified: {error.message}",
+            where=str(source),
+        ) from error
 
 
 def _latencies(
@@ -315,6 +371,8 @@ def _plan(request: CompressRequest, outcome: _Outcome, samples: Samples | None) 
     return Plan(
         input_sha256=file_fact(request.model).sha256,
         data_sha256=samples.sha256 if samples else "",
+        calibration=request.calibration,
+        preprocess=request.preprocess or "",
         target=request.targets[0] if request.targets else "",
         seed=request.seed,
         activations=quantized.activations,

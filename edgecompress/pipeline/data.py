@@ -53,12 +53,12 @@ def load_samples(
         DataInvalid: The data do not fit the model, or are damaged, empty, NaN or too large.
         InputOutputFailed: A file cannot be opened.
         UsageError: ``limit`` or the seed of ``random:`` is not a number that makes sense.
-        Unsupported: The model has no inputs, or one that takes text.
+        Unsupported: The model has an input that takes text.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"{limit} samples are none", where="limit")
     inputs = {item.name: item for item in model.inputs()}
-    if not inputs:
+    if not inputs and not spec.startswith(RANDOM):
         raise UsageError("the model has no inputs, so it takes no data")
     if preprocess is not None and len(inputs) > 1:
         raise DataInvalid(
@@ -189,51 +189,27 @@ def _draw(spec: str, inputs: Mapping[str, InputSpec], limit: int | None) -> Samp
     text = spec.removeprefix(RANDOM)
     if not (text.isascii() and text.isdecimal()):
         raise UsageError(f"{spec!r}: the seed is a whole number, as in random:0", where="--data")
-    seed, wanted = int(text), limit or RANDOM_SAMPLES
-    first = {item.shape[0] if item.shape else 0 for item in inputs.values()}
-    feeds: list[Feed] = []
-    warnings: list[str] = []
-    if first == {None}:
-        columns = {
-            name: drawn.draw(name, item.dtype, item.shape[1:], wanted, seed)
-            for name, item in inputs.items()
-        }
-        size = fitting.LARGEST_BATCH
-        for start in range(0, wanted, size):
-            feeds.append({name: values[start : start + size] for name, values in columns.items()})
-    else:
-        rows = next((item.shape[0] for item in inputs.values() if item.shape), None) or 1
-        number = max(1, wanted // rows)
-        shapes = {
-            name: (item.shape[0] or 1, *item.shape[1:]) if item.shape else ()
-            for name, item in inputs.items()
-        }
-        columns = {
-            name: drawn.draw(name, item.dtype, shapes[name], number, seed)
-            for name, item in inputs.items()
-        }
-        feeds += [
-            {name: np.asarray(values[place]) for name, values in columns.items()}
-            for place in range(number)
-        ]
-    for name, item in inputs.items():
-        note = drawn.assumption(name, item.shape[1:], 1)
-        warnings += [note] if note else []
+    seed = int(text)
+    feeds = drawn.draw_feeds(inputs, limit or RANDOM_SAMPLES, fitting.LARGEST_BATCH, seed)
     count = sum(rows_of(feed) for feed in feeds)
+    notes = [drawn.assumption(name, item.shape[1:], 1) for name, item in inputs.items()]
     return Samples(
         feeds=tuple(feeds),
         labels=None,
         count=count,
         source=f"RANDOM NUMBERS (seed {seed}, {count} samples): not real data",
         sha256=hashlib.sha256(f"{RANDOM}{seed}".encode()).hexdigest(),
-        warnings=("the inputs are random numbers: no statement about accuracy", *warnings),
+        warnings=(
+            "the inputs are random numbers: no statement about accuracy",
+            *(note for note in notes if note),
+        ),
     )
 
 
 def rows_of(feed: Feed) -> int:
-    """Samples in a feed: the first axis of its first input."""
-    first = next(iter(feed.values()))
-    return int(first.shape[0]) if first.ndim else 1
+    """Samples in a feed: the first axis of its first input, if it has one."""
+    first = next(iter(feed.values()), None)
+    return int(first.shape[0]) if first is not None and first.ndim else 1
 
 
 def _hash(raw: Raw) -> str:

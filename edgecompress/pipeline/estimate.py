@@ -22,9 +22,11 @@ from edgecompress.core.tensors import Affine, Tensor
 from edgecompress.core.work import ConvWork, Cost, ElementWork, MatMulWork, OperatorWork, Work
 from edgecompress.graph.model import Model
 from edgecompress.graph.work import derive_work
+from edgecompress.graph.work_shapes import is_batch_assumed
 from edgecompress.hardware.cost import cost, estimate, images_per_pass
 from edgecompress.hardware.target import Target
 
+BATCH = "an open batch axis was taken as 1"
 NARROWED = "activations wider than {bits} bits are priced at {bits} bits, the only width there is"
 PAIRED = "the device works on {images} images together: one alone takes as long as {images}"
 """Sentences that hold for a whole report are in it once and not on every operator."""
@@ -60,7 +62,10 @@ def estimate_latency(
         macs=sum(_macs(work) for work in works),
         costs=costs,
         op_types=tuple(work.op_type for work in works),
-        assumptions=_assumptions(works, costs, target),
+        assumptions=(
+            *((BATCH,) if is_batch_assumed(model, input_shapes or {}) else ()),
+            *_assumptions(works, costs, target),
+        ),
     )
 
 

@@ -67,6 +67,7 @@ def evaluate(
             fidelity=close,
             accuracy=accuracy,
         ),
+        warnings=samples.warnings,
     )
 
 

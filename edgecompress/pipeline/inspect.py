@@ -61,8 +61,8 @@ def inspect(model: Model) -> InspectionReport:
         outputs={item.name: _describe(item) for item in model.outputs()},
         nodes=dict(Counter(node.op_type for _, node in _all_nodes(model)).most_common()),
         layers=layers,
-        skips=tuple(skip for skip in finder.skips if skip.layer not in listed),
-        parameters=sum(fact.parameters for fact in layers) + finder.other_parameters(),
+        skips=tuple(skip for skip in finder.skips() if skip.layer not in listed),
+        parameters=finder.parameters + finder.other_parameters(),
         macs=None if None in macs else sum(count for count in macs if count is not None),
     )
 
@@ -72,7 +72,8 @@ class _Finder:
 
     def __init__(self, model: Model) -> None:
         found = model.find_layers()
-        self.skips: tuple[Skip, ...] = found.skips
+        self.parameters = 0
+        self._skips = found.skips
         self._model = model
         self._tracer = ConstantTracer(model.shapes())
         self._layers = {
@@ -91,6 +92,15 @@ class _Finder:
             weights = self._weights(node)
             for value, stored in weights:
                 yield self._fact(outer, node, value, stored, alone=len(weights) == 1)
+
+    def skips(self) -> Iterator[Skip]:
+        """Weights outside layers; scales and tables of packed weights are not among them."""
+        decoders = {
+            node.name
+            for outer, node in _all_nodes(self._model)
+            if not outer and self._tracer.is_constant(node.outputs[0])
+        }
+        yield from (skip for skip in self._skips if skip.layer not in decoders)
 
     def other_parameters(self) -> int:
         """Float values that operators read and that no layer holds: biases, statistics, tables."""
@@ -122,7 +132,12 @@ class _Finder:
     def _fact(
         self, outer: str, node: ir.Node, value: ir.Value, stored: StoredWeight, *, alone: bool
     ) -> LayerFact:
+        parameters = math.prod(stored.shape)
+        self.parameters += 0 if value in self._seen else parameters
         self._seen.add(value)
+        bits = stored.storage_bits
+        if stored.weight_bits >= 16:  # computed from parts that overlap: no more than the result
+            bits = min(bits, parameters * stored.weight_bits)
         layer = self._layers.get((node.name or "", value.name or ""))
         name = layer.name if layer else outer + (node.name or node.outputs[0].name or "")
         shapes = self._model.shapes()
@@ -138,9 +153,9 @@ class _Finder:
                 layer.output_shape if layer else shapes.get(node.outputs[0].name or "", ())
             ),
             macs=macs if macs is not None else (layer.macs if layer else None),
-            parameters=math.prod(stored.shape),
+            parameters=parameters,
             weight_bits=stored.weight_bits,
-            storage_bits=stored.storage_bits,
+            storage_bits=bits,
             note=note,
         )
 

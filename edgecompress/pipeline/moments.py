@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import prod
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -95,14 +96,15 @@ def fitted_bias(layer: Layer, weight: FloatArray, moments: Moments) -> FloatArra
     groups, columns = moments.input_mean.shape
     rows = weight.reshape(groups, -1, columns)
     given = np.einsum("gmn,gn->gm", rows, moments.input_mean).reshape(-1)
-    return (moments.output_mean - given).astype(np.float32)
+    bias: FloatArray = (moments.output_mean - given).astype(np.float32)
+    return bias
 
 
 def relative_error(weight: FloatArray, moments: Moments) -> float:
     """|y' - y| / |y| of a layer's outputs about their means, on the calibration data."""
     groups, columns = moments.input_mean.shape
     rows = weight.reshape(groups, -1, columns)
-    loss = np.vdot(rows @ moments.covariance - 2.0 * moments.cross, rows) + moments.energy
+    loss = float(np.vdot(rows @ moments.covariance - 2.0 * moments.cross, rows)) + moments.energy
     return float(np.sqrt(max(loss, 0.0) / moments.energy)) if moments.energy > 0 else 0.0
 
 
@@ -172,5 +174,6 @@ def _columns(layer: Layer, x: Array, y: Array, picks: Array) -> tuple[FloatArray
     padded, stride, positions = stuffed(x, stage)
     sample, *places = np.unravel_index(picks, (x.shape[0], *positions))
     columns = conv_columns(padded, stage, stride, (sample, *places))
-    values = y[(sample, slice(None), *places)].reshape(len(picks), stage.group, -1)
+    index: tuple[Any, ...] = (sample, slice(None), *places)
+    values = y[index].reshape(len(picks), stage.group, -1)
     return columns.astype(np.float32), values.transpose(1, 0, 2).astype(np.float32)

@@ -122,6 +122,8 @@ class _PlanFile(_Strict):
     schema_name: str = Field(alias="schema")
     input_sha256: str
     data_sha256: str
+    calibration: int = Field(ge=1)
+    preprocess: str
     target: str
     seed: int = Field(ge=0)
     activations: Literal[8] | None
@@ -134,6 +136,8 @@ class _PlanFile(_Strict):
         return Plan(
             input_sha256=self.input_sha256,
             data_sha256=self.data_sha256,
+            calibration=self.calibration,
+            preprocess=self.preprocess,
             target=self.target,
             seed=self.seed,
             activations=self.activations,

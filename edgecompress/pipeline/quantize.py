@@ -11,7 +11,7 @@ import numpy as np
 
 from edgecompress.core.arrays import Array, FloatArray
 from edgecompress.core.errors import UsageError
-from edgecompress.core.grids import Grid, grid_named
+from edgecompress.core.grids import GRIDS, Grid, grid_named
 from edgecompress.core.layers import Layer, Skip
 from edgecompress.core.options import QuantizeOptions
 from edgecompress.core.plan import LayerPlan
@@ -37,8 +37,14 @@ COARSE_LEVELS = 4
 """Grids with at most this many levels need calibration data to be of use."""
 MOST_COLUMNS = 8192
 """Above this many weights a row the second moments would not fit into memory."""
+NEGLIGIBLE = 2.0**-12
+"""Scale of a row of zeros, as a share of the smallest other scale."""
 MOST_BYTES = 1_500_000_000
 """Of activations held at once during calibration, about."""
+
+COARSE_WITHOUT_DATA = (
+    "grids of 2 bits or less without calibration data usually destroy a network: check its accuracy"
+)
 
 Outcome = tuple[list[LayerPlan], list[LayerResult], list[Skip]]
 
@@ -91,6 +97,8 @@ def quantize(
     if options.activations is not None and samples is not None:
         progress("calibrating activations", 0, 0)
         model.activation_ranges.update(calibrate_activations(model, samples))
+    if samples is None and any(_is_coarse(choice.grid) for choice in choices):
+        model.notes.append(COARSE_WITHOUT_DATA)
     order = {layer.name: index for index, layer in enumerate(layers)}
     results.sort(key=lambda result: order[result.name])
     return [_plan(choice) for choice in choices], results, skips
@@ -149,6 +157,10 @@ def _choose(
 def _settle(layer: Layer, grid: Grid, options: QuantizeOptions, samples: Samples | None) -> _Choice:
     """The method of one layer, and a finer grid where the method cannot do with the asked one."""
     method = options.method
+    if not layer.stage.weight.to_dense().any():
+        return _Choice(
+            layer=layer, grid=GRIDS["ternary"], method=DATA_FREE, reason="all weights are zero"
+        )
     if not QUANTIZERS.get(method).needs_data:
         return _Choice(layer=layer, grid=grid, method=method)
     if samples is None:
@@ -301,10 +313,17 @@ def _quantize_weight(choice: _Choice, moments: Moments | None, *, per_channel: b
     method = QUANTIZERS.get(choice.method)
     rows = method.quantize(weight, choice.grid, moments=moments, per_channel=per_channel)
     shape = _scale_shape(values, per_channel=per_channel)
-    scale = rows.scale if per_channel else rows.scale[:1, :1]
+    scale = _positive(rows.scale if per_channel else rows.scale[:1, :1])
     return Affine(
         rows.codes.reshape(values.shape), scale.reshape(shape).astype(np.float32), choice.grid
     )
+
+
+def _positive(scale: FloatArray) -> FloatArray:
+    """Scales of zero (rows of zeros) made negligible instead: integer kernels divide by scales."""
+    used = scale[scale > 0]
+    floor = used.min() * NEGLIGIBLE if used.size else 1.0
+    return np.maximum(scale, floor)
 
 
 def _weight_error(layer: Layer, affine: Affine) -> float:

@@ -87,7 +87,7 @@ def sweep(
         local = slope[..., start:stop].copy()
         before = codes[..., start:stop].copy()
         for j in range(start, stop):
-            old = codes[..., j]
+            old = codes[..., j].copy()
             wanted = step * old + local[..., j - start] / diagonal[..., j]
             new = nearest_codes(wanted, step, grid)
             codes[..., j] = new

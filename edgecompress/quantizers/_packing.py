@@ -95,7 +95,7 @@ _THREE_BIT = (Plane((1, 3, 5, 7)), Plane((-8, 0)))
 
 
 def planes_of(grid: Grid) -> tuple[Plane, ...]:
-    """The planes of a grid's codes; none where a code takes a byte of its own (more than 16 levels).
+    """The planes of a grid's codes; none where a code takes a byte (more than 16 levels).
 
     The bitwise or of the planes' values is the code.
     """

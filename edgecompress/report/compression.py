@@ -43,7 +43,7 @@ def compression_page(report: CompressionReport) -> Page:
             warnings_section(report.warnings),
             _layers(report.layers),
             _bars(report.layers),
-            skips_section((*report.skips, *_kept(report.layers))),
+            skips_section(_all_skips(report)),
             _verification(report.verification),
             _assumptions(report),
             _provenance(report),
@@ -173,12 +173,13 @@ def _bars(layers: tuple[LayerResult, ...]) -> Bars:
     )
 
 
-def _kept(layers: tuple[LayerResult, ...]) -> Iterator[Skip]:
-    """Layers with a reason to be other than asked, which are skips for the reader."""
-    for layer in layers:
-        if layer.reason:
-            action = "" if layer.action == "kept" else f"{what_was_done(layer)}: "
-            yield Skip(layer.name, action + layer.reason, layer.parameters_before)
+def _all_skips(report: CompressionReport) -> Iterator[Skip]:
+    """Skips, and layers with a reason to be other than asked; each reason of a layer once."""
+    yield from report.skips
+    told = {(skip.layer, skip.reason) for skip in report.skips}
+    for layer in report.layers:
+        if layer.reason and (layer.name, layer.reason) not in told:
+            yield Skip(layer.name, layer.reason, layer.parameters_before)
 
 
 def _verification(verification: Verification | None) -> Lines:
@@ -202,10 +203,15 @@ def _verification(verification: Verification | None) -> Lines:
 
 
 def _assumptions(report: CompressionReport) -> Lines:
-    texts = []
-    for latency in report.latency_after or report.latency_before:
-        texts.append(f"{latency.target}: {latency.target_source}; {model_error(latency)}")
-        texts.extend(f"{latency.target}: {assumption}" for assumption in latency.assumptions)
+    latencies = report.latency_after or report.latency_before
+    texts = [f"{one.target}: {one.target_source}; {model_error(one)}" for one in latencies]
+    shared: dict[str, list[str]] = {}
+    for latency in latencies:
+        for assumption in latency.assumptions:
+            shared.setdefault(assumption, []).append(latency.target)
+    for assumption, targets in shared.items():
+        everywhere = len(targets) == len(latencies)
+        texts.append(assumption if everywhere else f"{assumption} ({', '.join(targets)})")
     return lines("Predicted latency rests on", texts)
 
 

@@ -50,7 +50,7 @@ def gate_value(value: float, unit: str) -> str:
 
 
 def skips_section(skips: Iterable[Skip]) -> Table:
-    """What is left as it is, grouped by reason."""
+    """What was not done to which layers, grouped by reason."""
     groups: dict[str, list[Skip]] = {}
     for skip in skips:
         groups.setdefault(skip.reason, []).append(skip)
@@ -61,7 +61,7 @@ def skips_section(skips: Iterable[Skip]) -> Table:
         Column("which", fit=Fit.WRAP),
     )
     return table(
-        "Left as they are",
+        "Not done, and why",
         columns,
         (
             (

@@ -136,7 +136,7 @@ def _shape(shape: Shape | None, path: Path) -> Shape:
         raise UsageError(
             "the shape of the input is not in the file",
             where=str(path),
-            hint="give it with the batch first: --input-shape 1,3,32,32",
+            hint="give it with the batch first: --input-shape input=1,3,32,32",
         )
     if len(shape) < 1 or min(shape) < 1:
         raise UsageError(f"{shape} is not the shape of an input", where="--input-shape")

@@ -122,7 +122,7 @@ def test_everything_assumed_is_told() -> None:
     texts = settings_as_text(settle(asked), asked)
     assert texts["ranks"] == "0.5 of the macs"
     assert texts["bits"] == "4"
-    assert texts["method"] == "vecq (no data)"
+    assert texts["method"] == "hessian (without data)"
     assert texts["activations"] == "float"
     assert texts["data"] == "none"
 

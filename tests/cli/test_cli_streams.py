@@ -128,6 +128,15 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert errors == b""
 
 
+@pytest.mark.parametrize(("closing", "code"), [(">&-", 0), ("2>&-", 0), (">&- 2>&-", 0)])
+def test_closed_streams(closing: str, code: int) -> None:
+    line = f'exec "$@" {closing}'
+    done = run(["bash", "-c", line, "bash", *script()])
+    assert done.returncode == code
+    failing = run(["bash", "-c", line, "bash", *script("raise errors.Unsupported('no')")])
+    assert failing.returncode == 5
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals(number: signal.Signals, code: int, tmp_path: Path) -> None:
     body = textwrap.dedent(
@@ -230,7 +239,7 @@ def test_a_report_never_overwrites_the_model(tmp_path: Path) -> None:
     model.write_text("weights")
     done = run(script("pass", "--report", str(model), name=str(model)))
     assert done.returncode == 8
-    assert "would overwrite an input" in done.stderr
+    assert "would overwrite another file of this run" in done.stderr
     assert model.read_text() == "weights"
 
 

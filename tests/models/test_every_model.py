@@ -26,7 +26,9 @@ def test_model(
 ) -> None:
     if not (full or expected.slice):
         pytest.skip("not in the slice; --full runs it")
-    done = run(command, data_dir / "models" / expected.model, tmp_path, expected.options)
+    done = run(
+        command, data_dir / "models" / expected.model, tmp_path, expected.options_of(command)
+    )
     assert done.code == expected.codes[command], done.error
     if done.code:
         assert expected.reasons.get(command, "") in done.error

@@ -434,3 +434,16 @@ def test_given_shape_fixes_open_sizes(tmp_path, model) -> None:
     assert joined(load_samples(str(folder), network)).shape == (2, 3, 5, 6)
     with pytest.raises(DataInvalid, match=r"the pictures differ in size .*--input-shape"):
         load_samples(str(folder), model("float[N,3,H,W] x"))
+
+
+def test_random_for_a_model_without_inputs(tmp_path) -> None:
+    """One empty feed: such a model can still be run."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g () => (float[1] y) <float[1] c = {1.0}> { y = Identity(c) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    network = load_model(tmp_path / "m.onnx", normalize=False)
+    samples = load_samples("random:0", network)
+    assert samples.feeds == ({},)
+    assert samples.count == 1
+    with pytest.raises(UsageError, match="the model has no inputs"):
+        load_samples("d.npz", network)

@@ -63,6 +63,8 @@ def test_a_plan_gives_each_layer_its_own_grid_and_skips_the_rest() -> None:
     plan = Plan(
         input_sha256="0" * 64,
         data_sha256="",
+        calibration=256,
+        preprocess="",
         target="",
         seed=3,
         activations=None,
@@ -76,7 +78,7 @@ def test_a_plan_gives_each_layer_its_own_grid_and_skips_the_rest() -> None:
         skips=(),
     )
     options = quantize_options(plan)
-    grids = [rule_for(name, options.rules) for name in (*names, "conv1", "other")]
+    grids = [rule_for([name], options.rules) for name in (*names, "conv1", "other")]
     assert [rule.bits if rule else None for rule in grids] == ["ternary", "8", None, None]
     assert [rule.skip if rule else None for rule in grids] == [False, False, True, True]
     assert (options.method, options.seed, options.keep_names) == ("vecq", 3, True)

@@ -28,6 +28,8 @@ PLANS = st.builds(
     Plan,
     input_sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
     data_sha256=st.text(),
+    calibration=st.integers(1, 10**6),
+    preprocess=st.text(),
     target=st.text(),
     seed=st.integers(0, 2**63),
     activations=st.sampled_from([None, 8]),
@@ -41,6 +43,8 @@ PLANS = st.builds(
 PLAN = Plan(
     input_sha256="ab" * 32,
     data_sha256="",
+    calibration=256,
+    preprocess="",
     target="systolic-ws-32",
     seed=0,
     activations=8,

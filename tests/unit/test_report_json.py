@@ -67,6 +67,8 @@ def test_plans_validate() -> None:
     plan = Plan(
         input_sha256="0" * 64,
         data_sha256="",
+        calibration=256,
+        preprocess="",
         target="",
         seed=0,
         activations=None,

@@ -78,6 +78,13 @@ def not_a_network():
     return 3
 
 
+class OneRow(nn.Module):
+    """Takes a batch of one only."""
+
+    def forward(self, x):
+        return x.reshape(1, 6) * 2
+
+
 class Stuck(nn.Module):
     """The way through depends on the values: it runs, but cannot be exported."""
 
@@ -167,6 +174,18 @@ def test_the_same_file_gives_the_same_bytes_without_paths(networks) -> None:
     assert first == torch_to_onnx(path, **options)
     assert str(networks).encode() not in first
     onnx.checker.check_model(onnx.load_from_string(first))
+
+
+def test_a_network_for_one_row_keeps_its_batch(networks) -> None:
+    small_network(networks)
+    import my_networks
+
+    path = networks / "module.pt"
+    torch.save(my_networks.OneRow(), path)
+    content = torch_to_onnx(path, trust_input=True, input_shape=(1, 6))
+    assert run(content, np.ones((1, 6), np.float32)).tolist() == [[2.0] * 6]
+    sizes = onnx.load_from_string(content).graph.input[0].type.tensor_type.shape.dim
+    assert [size.dim_value for size in sizes] == [1, 6]
 
 
 def test_old_form_of_a_state_dict(networks) -> None:
@@ -259,6 +278,14 @@ def test_archive_of_something_else(networks) -> None:
     assert "not one that PyTorch wrote" in message(ModelInvalid, path)
 
 
+def test_damaged_safetensors(networks) -> None:
+    path = networks / "weights.safetensors"
+    options = {"factory": "my_networks:small", "trust_input": True, "input_shape": (1, 6)}
+    for content in (b"", b"hello", (1 << 40).to_bytes(8, "little") + b"{}"):
+        path.write_bytes(content)
+        assert "cannot be read" in message(ModelInvalid, path, **options)
+
+
 def test_missing_file(networks) -> None:
     text = message(InputOutputFailed, networks / "none.pth")
     assert "No such file" in text
@@ -304,7 +331,7 @@ def test_input_shape_is_needed_and_must_fit(networks) -> None:
     path = networks / "weights.pth"
     torch.save(small_network(networks).state_dict(), path)
     options = {"factory": "my_networks:small", "trust_input": True}
-    assert "--input-shape 1,3,32,32" in message(UsageError, path, **options)
+    assert "--input-shape input=1,3,32,32" in message(UsageError, path, **options)
     text = message(Unsupported, path, input_shape=(1, 7), **options)
     assert "does not run on an input of shape (1, 7)" in text
 
@@ -331,6 +358,7 @@ def test_missing_torch_names_the_install_line(monkeypatch) -> None:
 DATA = os.environ.get("EDGECOMPRESS_DATA")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(DATA is None, reason="EDGECOMPRESS_DATA is not set")
 @pytest.mark.parametrize("name", ["state_dict.pth", "pt2", "torchscript.pt"])
 def test_resnet20_scores_as_its_onnx_export(networks, name: str) -> None:

@@ -3,17 +3,54 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgecompress.core.arrays import Array
 from edgecompress.core.errors import Unsupported
+from edgecompress.core.samples import Feed
 from edgecompress.pipeline.data_formats.source import check_declared
+
+if TYPE_CHECKING:
+    from edgecompress.graph.model import InputSpec
 
 OPEN_SIZE = 64
 INTEGER_RANGE = 10
+
+
+def draw_feeds(inputs: Mapping[str, InputSpec], wanted: int, batch: int, seed: int) -> list[Feed]:
+    """Random feeds for a model.
+
+    Args:
+        inputs: By name.
+        wanted: Number of samples; a model's own batch size can make it a few more.
+        batch: Samples in a feed where all first axes are open; else an open first axis is 1.
+        seed: Of the draw.
+
+    Raises:
+        Unsupported: An input takes text or another type without a random form.
+    """
+    if inputs and all(item.shape[:1] == (None,) for item in inputs.values()):
+        rows = {
+            name: draw(name, item.dtype, item.shape[1:], wanted, seed)
+            for name, item in inputs.items()
+        }
+        starts = range(0, wanted, batch)
+        return [{name: rows[name][start : start + batch] for name in rows} for start in starts]
+    own = next((item.shape[0] for item in inputs.values() if item.shape), None) or 1
+    count = max(1, wanted // own) if inputs else 1
+    columns = {
+        name: draw(name, item.dtype, _one_row(item.shape), count, seed)
+        for name, item in inputs.items()
+    }
+    return [{name: np.asarray(columns[name][place]) for name in columns} for place in range(count)]
+
+
+def _one_row(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    return tuple(1 if size is None and not axis else size for axis, size in enumerate(shape))
 
 
 def draw(
