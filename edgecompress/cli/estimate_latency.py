@@ -21,7 +21,9 @@ from edgecompress.cli.entry import Run
             help="Device, by name (see targets list) or TOML file; repeatable.",
         ),
         click.option(
-            "--per-layer", is_flag=True, help="All operators in graph order, not the slowest ten."
+            "--per-layer",
+            is_flag=True,
+            help="All operators in graph order on stdout, not the slowest ten.",
         ),
     ),
     options.GATE_LATENCY,

@@ -56,11 +56,11 @@ def publish(report: Report, reports: Sequence[str], output_format: str) -> None:
         GateNotMet: A limit does not hold; everything has been written.
     """
     from edgecompress.report.files import write_text
-    from edgecompress.report.forms import form_of, gates_of, render
+    from edgecompress.report.forms import form_of, gates_of, in_full, render
     from edgecompress.report.shared import gate_value
 
     for path in reports:
-        write_text(Path(path), render(report, form_of(path)))
+        write_text(Path(path), render(in_full(report), form_of(path)))
     write_report(render(report, output_format, describe_stdout()))
     missed = [gate for gate in gates_of(report) if not gate.met]
     if missed:

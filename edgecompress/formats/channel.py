@@ -26,6 +26,7 @@ class Channel(FactoredFormat):
     """
 
     name: ClassVar[str] = "channel"
+    data_sweeps: ClassVar[int] = 0
     equation: ClassVar[Equation] = Equation(("rik", "or"), "oik")
 
     def why_not(self, layer: Layer) -> str | None:

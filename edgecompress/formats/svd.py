@@ -24,6 +24,7 @@ class Svd(FactoredFormat):
     """
 
     name: ClassVar[str] = "svd"
+    data_sweeps: ClassVar[int] = 0
     equation: ClassVar[Equation] = Equation(("ri", "or"), "oi")
 
     def why_not(self, layer: Layer) -> str | None:

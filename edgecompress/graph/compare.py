@@ -27,6 +27,7 @@ TOLERANCE_HALF = 2e-2
 
 TIME_LIMIT_S = 20.0
 LARGEST_INPUT_ELEMENTS = 1 << 24
+_TOO_LARGE = "a run takes too much memory"
 _OPEN_SIZES = (64, 8, 512, 256, 1)
 """Sizes to try for open axes other than the first; 64 is a multiple of the usual strides."""
 
@@ -48,6 +49,8 @@ class Original:
                 self._run(proto, input_shapes)
         except Unsupported as error:
             self.reason = error.message
+        except MemoryError:
+            self.reason = _TOO_LARGE
 
     def _run(self, proto: onnx.ModelProto, input_shapes: Mapping[str, Shape]) -> None:
         explosive = _explosive_constant(proto.graph)
@@ -86,6 +89,8 @@ class Original:
                 outputs = run_limited(session, self._feed, TIME_LIMIT_S)
         except Unsupported as error:
             return error.message
+        except MemoryError:
+            return _TOO_LARGE
         return same_outputs(self._outputs, outputs, relative=self._tolerance)
 
 

@@ -127,8 +127,9 @@ class LayerFinder:
         value = node.inputs[index] if index < len(node.inputs) else None
         tensor = constant_tensor(value)
         if value is None or tensor is None:
-            count = quantized_elements(value)
+            count, sources = quantized_elements(value)
             if count:
+                self._covered |= sources
                 self._skip(node, ALREADY_QUANTIZED, self._elements(value) or count)
             return
         name = value.name or ""
@@ -208,6 +209,7 @@ class LayerFinder:
         )
 
     def _skip(self, node: ir.Node, reason: str, parameters: int) -> None:
+        self._covered.update(v.name or "" for v in node.inputs if v is not None)
         self.skips.append(Skip(printable(node.name or node.op_type), reason, parameters))
 
     def _skip_body_node(self, outer: ir.Node, inner: ir.Node) -> None:
@@ -237,7 +239,7 @@ class LayerFinder:
     def _leftover_reason(self, node: ir.Node) -> str:
         if node.graph is not self._graph:
             return INSIDE_A_BODY
-        if "Quantize" in node.op_type or node.op_type in _INTEGER_OPERATORS:
+        if "quantize" in node.op_type.lower() or node.op_type in _INTEGER_OPERATORS:
             return ALREADY_QUANTIZED
         if node.op_type in ("LSTM", "GRU", "RNN"):
             return "biases of a recurrent cell"
@@ -268,11 +270,14 @@ def bias_add(node: ir.Node, outputs: int, shapes: Mapping[str, OpenShape]) -> ir
     return add if array.size in (1, outputs) else None
 
 
-def quantized_elements(value: ir.Value | None) -> int:
-    """Integer elements that a computed weight is made from; 0 if it is not made from constants."""
+def quantized_elements(value: ir.Value | None) -> tuple[int, set[str]]:
+    """Integers that a computed weight is made from, and the names of all constants behind it.
+
+    0 if it is not made from constants alone.
+    """
+    sources: dict[str, ir.TensorProtocol] = {}
     seen: set[int] = set()
     pending = [value]
-    count = 0
     while pending:
         one = pending.pop()
         if one is None or id(one) in seen:
@@ -280,14 +285,15 @@ def quantized_elements(value: ir.Value | None) -> int:
         seen.add(id(one))
         tensor = constant_tensor(one)
         if tensor is not None:
-            floats = tensor.dtype in _FLOAT_TYPES
-            count += 0 if floats or tensor.dtype == ir.DataType.INT64 else size_of(tensor)
+            sources[one.name or ""] = tensor
             continue
         node = one.producer()
         if node is None or any(True for _ in bodies(node)):
-            return 0
+            return 0, set()
         pending.extend(node.inputs)
-    return count if count > SMALLEST_SKIP else 0
+    plain = (*_FLOAT_TYPES, ir.DataType.INT64)
+    count = sum(size_of(tensor) for tensor in sources.values() if tensor.dtype not in plain)
+    return (count if count > SMALLEST_SKIP else 0), set(sources)
 
 
 def _constant_elements(node: ir.Node) -> int:

@@ -11,8 +11,8 @@ EXTRA_BYTES = 4 << 30
 
 
 @contextlib.contextmanager
-def memory_limit(extra_bytes: int = EXTRA_BYTES) -> Iterator[None]:
-    """Let this process grow by so many bytes only; does nothing where the system cannot.
+def memory_limit() -> Iterator[None]:
+    """Let this process grow by `EXTRA_BYTES` only; does nothing where the system cannot.
 
     Allocations above it fail with an exception instead of taking the machine down.
     """
@@ -21,7 +21,7 @@ def memory_limit(extra_bytes: int = EXTRA_BYTES) -> Iterator[None]:
 
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-        wanted = pages * resource.getpagesize() + extra_bytes
+        wanted = pages * resource.getpagesize() + EXTRA_BYTES
         ceilings = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
         resource.setrlimit(resource.RLIMIT_AS, (min([wanted, *ceilings]), hard))
     except (ImportError, OSError, ValueError):

@@ -35,6 +35,8 @@ class Target:
         dram_bytes_per_s: What the memory gives in the mean, over all ports.
         element_operations_per_s: Arithmetic outside the array (element-wise, pooling, softmax).
         activation_bits: The only width of activations that the device has; None: the graph's.
+        fixed_weight_bits: The width that weights are moved at whatever theirs is in the file; None
+            where fewer bits save bandwidth.
         rank_multiple: Ranks of a decomposition fill the device when they are multiples of this.
         kinds: Kinds of work that the cost model covers without an assumption.
         fused_activations: Activation functions and requantisation run while results are written.
@@ -52,6 +54,7 @@ class Target:
     dram_bytes_per_s: float
     element_operations_per_s: float
     activation_bits: int | None
+    fixed_weight_bits: int | None
     rank_multiple: int
     kinds: tuple[str, ...]
     fused_activations: bool
@@ -74,6 +77,7 @@ class TargetFile(BaseModel):
     dram_bytes_per_s: PositiveFloat
     element_operations_per_s: PositiveFloat
     activation_bits: PositiveInt | None = None
+    fixed_weight_bits: PositiveInt | None = None
     rank_multiple: PositiveInt
     kinds: Annotated[list[Kind], Field(min_length=1)]
     fused_activations: bool

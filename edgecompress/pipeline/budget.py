@@ -15,6 +15,10 @@ from edgecompress.ranks.knapsack import Choice, choose
 KINDS = {"params": "parameters", "macs": "multiply-accumulates", "latency": "predicted seconds"}
 
 
+class BudgetTooSmall(Unsupported):
+    """Not even the smallest ranks meet the budget."""
+
+
 def spend(
     surveys: Sequence[Survey],
     weights: Mapping[str, float],
@@ -32,13 +36,14 @@ def spend(
 
     Raises:
         UsageError: A budget of latency without a target.
-        Unsupported: The budget cannot be met, or a layer's shape is open.
+        BudgetTooSmall: The budget cannot be met.
+        Unsupported: A layer's shape is open.
     """
     budget = options.ranks
     if not isinstance(budget, Budget):
         raise TypeError("spend needs a budget")
     price = _Price(budget.kind, pricing)
-    dense = [price.of([each.layer.stage], each.layer) for each in surveys]
+    dense = [price.dense(each) for each in surveys]
     limit = _limit(budget, surveys, dense, by_target=pricing is not None)
     tables: list[list[Choice]] = []
     for each, whole in zip(surveys, dense, strict=True):
@@ -49,10 +54,10 @@ def spend(
     picks = choose(tables, limit)
     if picks is None:
         least = sum(min(choice.cost for choice in table) for table in tables)
-        raise Unsupported(
+        raise BudgetTooSmall(
             f"a budget of {limit:.6g} {KINDS[budget.kind]} cannot be met: "
             f"the least is {least:.6g}, the dense model has {sum(dense):.6g}",
-            hint="allow more, or a smaller rank multiple",
+            hint="allow more, or set a smaller rank multiple",
         )
     return {
         each.layer.name: each.candidates[pick]
@@ -71,6 +76,12 @@ class _Price:
             raise UsageError("a latency budget needs a target", hint="--target")
         self.kind = kind
         self.pricing = pricing
+
+    def dense(self, survey: Survey) -> float:
+        """The layer as it is; one that stays so and whose shape is open counts nothing."""
+        if self.kind == "macs" and not survey.candidates:
+            return survey.layer.macs or 0
+        return self.of([survey.layer.stage], survey.layer)
 
     def of(self, stages: Sequence[Stage], layer: Layer) -> float:
         """In the unit of the budget."""

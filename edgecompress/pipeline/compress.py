@@ -278,7 +278,7 @@ def _transform(
         step = (
             decompose(model, request.decompose, samples, pricing, request.progress)
             if replayed is None
-            else apply_plan(model, replayed.layers, samples)
+            else apply_plan(model, replayed.layers, samples, seed=replayed.seed)
         )
         plans += step[0]
         decomposed += step[1]

@@ -7,6 +7,7 @@ plan gives the same bytes as the run that made it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgecompress.core.errors import ConfigurationInvalid
@@ -18,8 +19,9 @@ from edgecompress.core.samples import Samples
 from edgecompress.formats import FORMATS
 from edgecompress.formats.base import Moments, check_ranks, count_macs, count_parameters
 from edgecompress.graph.stepper import Step, Stepper
-from edgecompress.pipeline.budget import spend
+from edgecompress.pipeline.budget import BudgetTooSmall, spend
 from edgecompress.pipeline.candidates import (
+    Candidate,
     Pricing,
     Survey,
     best_of,
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["Pricing", "apply_plan", "decompose"]
 
 DENSE_IS_BEST = "stays dense: the budget is better spent on other layers"
+
+FINER = "any rank: the budget cannot be met with ranks that fit the device's blocks"
 
 Outcome = tuple[list[LayerPlan], list[LayerResult], list[Skip]]
 Progress = Callable[[str, int, int], None]
@@ -71,15 +75,17 @@ def decompose(
     check_rules([layer.name for layer in layers], options.rules)
     if options.format not in ("auto", "none"):
         FORMATS.get(options.format)
-    surveys, probes = _look(model, layers, options, samples, (pricing, progress))
-    if isinstance(options.ranks, Budget):
-        weights = sensitivities(model, probes, samples, progress) if samples else {}
-        chosen = spend(surveys, weights, options, pricing)
-    else:
-        best = {each.layer.name: best_of(each, options) for each in surveys}
-        chosen = {name: pick for name, pick in best.items() if pick is not None}
+    try:
+        chosen, surveys = _decide(model, layers, options, samples, (pricing, progress))
+        note = ""
+    except BudgetTooSmall:
+        if options.rank_multiple:
+            raise
+        finer = replace(options, rank_multiple=1)
+        chosen, surveys = _decide(model, layers, finer, samples, (pricing, progress))
+        note = FINER
     plans = [
-        LayerPlan(layer=name, step="decompose", format=pick.format, ranks=pick.ranks)
+        LayerPlan(layer=name, step="decompose", format=pick.format, ranks=pick.ranks, reason=note)
         for name, pick in chosen.items()
     ]
     return apply_plan(
@@ -134,6 +140,23 @@ def apply_plan(
         if layer.name not in wanted and why.get(layer.name)
     ]
     return list(wanted.values()), results, skips
+
+
+def _decide(
+    model: Model,
+    layers: Sequence[Layer],
+    options: DecomposeOptions,
+    samples: Samples | None,
+    aids: tuple[Pricing | None, Progress],
+) -> tuple[dict[str, Candidate], list[Survey]]:
+    """The chosen candidates by layer, and what all layers were offered; the model stays."""
+    surveys, probes = _look(model, layers, options, samples, aids)
+    pricing, progress = aids
+    if isinstance(options.ranks, Budget):
+        weights = sensitivities(model, probes, samples, progress) if samples and probes else {}
+        return spend(surveys, weights, options, pricing), surveys
+    best = {each.layer.name: best_of(each, options) for each in surveys}
+    return {name: pick for name, pick in best.items() if pick is not None}, surveys
 
 
 def _look(

@@ -28,6 +28,7 @@ from edgecompress.hardware.target import Target
 
 BATCH = "an open batch axis was taken as 1"
 NARROWED = "activations wider than {bits} bits are priced at {bits} bits, the only width there is"
+FIXED = "weights are moved as {bits} bits whatever their width: fewer bits save no time here"
 PAIRED = "the device works on {images} images together: one alone takes as long as {images}"
 """Sentences that hold for a whole report are in it once and not on every operator."""
 
@@ -99,6 +100,9 @@ def _assumptions(works: Sequence[Work], costs: Sequence[Cost], target: Target) -
     products = [work.operator for work in works if not isinstance(work.operator, ElementWork)]
     if bits is not None and any(product.activation_bits > bits for product in products):
         found[NARROWED.format(bits=bits)] = None
+    moved = target.fixed_weight_bits
+    if moved is not None and any(product.weight_bits < moved for product in products):
+        found[FIXED.format(bits=moved)] = None
     if _unused_images(works, target) > 1:
         found[PAIRED.format(images=images_per_pass(target))] = None
     return tuple(found)

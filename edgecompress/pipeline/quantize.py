@@ -41,6 +41,8 @@ NEGLIGIBLE = 2.0**-12
 """Scale of a row of zeros, as a share of the smallest other scale."""
 MOST_BYTES = 1_500_000_000
 """Of activations held at once during calibration, about."""
+MOST_MACS = 2e11
+"""Multiply-accumulates of one pass over the calibration data, about: some tens of seconds."""
 
 COARSE_WITHOUT_DATA = (
     "grids of 2 bits or less without calibration data usually destroy a network: check its accuracy"
@@ -94,7 +96,7 @@ def quantize(
         progress(f"quantizing {choice.layer.name}", len(results), total)
     kept = {skip.layer: skip.reason for skip in skips}
     results += [_kept(layer, kept[layer.name]) for layer in layers if layer.name in kept]
-    if options.activations is not None and samples is not None:
+    if options.activations is not None and samples is not None and choices:
         progress("calibrating activations", 0, 0)
         model.activation_ranges.update(calibrate_activations(model, samples))
     if samples is None and any(_is_coarse(choice.grid) for choice in choices):
@@ -187,7 +189,7 @@ def _row_length(stage: WeightStage) -> int:
 def _why_not_smaller(choice: _Choice, *, per_channel: bool) -> str:
     """Why a layer is left float because packing it would cost bytes; empty if it saves some."""
     values = choice.layer.stage.weight.to_dense()
-    scale = np.ones(_scale_shape(values, per_channel=per_channel), np.float32)
+    scale = np.ones(_scale_shape(choice.layer.stage, per_channel=per_channel), np.float32)
     codes = np.full(values.shape, choice.grid.largest, np.int8)
     packed = packed_bytes(Affine(codes, scale, choice.grid))
     if packed < values.nbytes:
@@ -195,29 +197,33 @@ def _why_not_smaller(choice: _Choice, *, per_channel: bool) -> str:
     return f"too small: packed it would take {packed} bytes, as it is {values.nbytes}"
 
 
-def _scale_shape(values: Array, *, per_channel: bool) -> tuple[int, ...]:
+def _scale_shape(stage: WeightStage, *, per_channel: bool) -> tuple[int, ...]:
+    shape = stage.weight.shape
     if not per_channel:
-        return (1,) * values.ndim
-    kept = 2 if values.ndim == 3 else 1
-    return (*values.shape[:kept], *(1,) * (values.ndim - kept))
+        return (1,) * len(shape)
+    kept = 2 if isinstance(stage, Recurrent) else 1
+    return (*shape[:kept], *(1,) * (len(shape) - kept))
 
 
 def _affordable(
     model: Model, layers: Sequence[Layer], samples: Samples | None
 ) -> Sequence[Feed] | None:
-    """As many feeds as fit into memory with what they become inside the model."""
+    """As many feeds as can be run through the model in bounded time and memory."""
     if samples is None:
         return None
     largest = max((_activation_size(layer) for layer in layers), default=0)
-    per_feed = [
-        4 * 4 * largest * max((len(a) for a in feed.values() if a.ndim), default=1)
+    macs = sum(layer.macs or 0 for layer in layers)
+    costs = [
+        max(len(a) for a in feed.values() if a.ndim) if any(a.ndim for a in feed.values()) else 1
         for feed in samples.feeds
     ]
-    fitting = int(np.searchsorted(np.cumsum(per_feed), MOST_BYTES, side="right"))
-    count = max(1, min(fitting, len(samples.feeds)))
+    spent = np.cumsum(costs)
+    limit = min(MOST_BYTES / max(1, 16 * largest), MOST_MACS / max(1, macs))
+    count = max(1, int(np.searchsorted(spent, limit, side="right")))
     if count < len(samples.feeds):
         model.notes.append(
-            f"calibrated on {count} of {len(samples.feeds)} inputs, which is what fits into memory"
+            f"weights were calibrated on {spent[count - 1]} of {spent[-1]} samples, to bound time"
+            " and memory"
         )
     return samples.feeds[:count]
 
@@ -235,6 +241,8 @@ def _run(
     options: QuantizeOptions,
 ) -> Iterable[tuple[_Choice, LayerResult]]:
     """Quantize layer by layer, in place; on the data where a method uses them."""
+    if not choices:
+        return
     if feeds is None or not QUANTIZERS.get(options.method).needs_data:
         for choice in choices:
             affine = _quantize_weight(choice, None, per_channel=options.per_channel)
@@ -312,7 +320,7 @@ def _quantize_weight(choice: _Choice, moments: Moments | None, *, per_channel: b
     weight = values.reshape(groups, -1, int(np.prod(columns, dtype=np.int64)))
     method = QUANTIZERS.get(choice.method)
     rows = method.quantize(weight, choice.grid, moments=moments, per_channel=per_channel)
-    shape = _scale_shape(values, per_channel=per_channel)
+    shape = _scale_shape(stage, per_channel=per_channel)
     scale = _positive(rows.scale if per_channel else rows.scale[:1, :1])
     return Affine(
         rows.codes.reshape(values.shape), scale.reshape(shape).astype(np.float32), choice.grid

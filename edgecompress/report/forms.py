@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any, assert_never
 
@@ -84,6 +84,11 @@ def render(report: Report, form: str, terminal: Terminal | None = None) -> str:
 def gates_of(report: Report) -> Sequence[GateResult]:
     """All limits that were set."""
     return () if isinstance(report, InspectionReport) else report.gates
+
+
+def in_full(report: Report) -> Report:
+    """The report with nothing left out for want of space."""
+    return replace(report, per_layer=True) if isinstance(report, Estimate) else report
 
 
 def page_of(report: Report) -> Page:

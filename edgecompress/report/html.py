@@ -35,6 +35,7 @@ th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px so
   vertical-align: top; overflow-wrap: anywhere; }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
 .right { text-align: right; white-space: nowrap; }
+.keep { white-space: nowrap; }
 .name { min-width: 11rem; }
 tbody tr:nth-child(even) { background: var(--band); }
 .note { color: var(--soft); margin: .4rem 0; }
@@ -71,7 +72,7 @@ _TEMPLATE = """<!DOCTYPE html>
 {%- for row in section.rows %}
 <tr>{% for cell in row -%}
 <td class="{{ 'right' if section.columns[loop.index0].right else
- 'name' if section.columns[loop.index0].fit.value != 'keep' else '' }}
+ 'name' if section.columns[loop.index0].fit.value != 'keep' else 'keep' }}
 {{- ' bad' if cell == 'NOT MET' else '' }}">{{ cell }}</td>
 {%- endfor %}</tr>
 {%- endfor %}

@@ -198,6 +198,16 @@ def test_latency_budget_uses_predicted_time(model: Model) -> None:
     assert sum(layer.parameters for layer in model.find_layers().layers) <= 0.6 * total
 
 
+def test_tight_budget_falls_back_to_any_rank(model: Model) -> None:
+    options = DecomposeOptions(ranks=Budget("params", ratio=0.2), minimum_gain=0.0)
+    wide = replace(options, rank_multiple=16)
+    with pytest.raises(Unsupported, match="set a smaller rank multiple"):
+        decompose(model.clone(), wide, None, None)
+    total = sum(layer.parameters for layer in model.find_layers().layers)
+    decompose(model, options, None, None)
+    assert sum(layer.parameters for layer in model.find_layers().layers) <= 0.2 * total
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

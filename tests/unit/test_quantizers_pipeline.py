@@ -272,6 +272,48 @@ def test_dead_channels_and_zero_weights(tmp_path: Path) -> None:
         assert {p.layer: p.reason for p in plans}["zeros"] == "all weights are zero"
 
 
+def test_recurrent_cells_and_convolutions_over_time(tmp_path: Path) -> None:
+    """Both have weights of three axes; a recurrent cell has one scale per direction and row."""
+    nodes = [
+        helper.make_node("Conv", ["x", "k"], ["c"], "conv", pads=[1, 1]),
+        helper.make_node("Transpose", ["c"], ["t"], perm=[2, 0, 1]),
+        helper.make_node("GRU", ["t", "w", "r"], ["y"], "cell", hidden_size=10),
+    ]
+    constants = [constant("k", 20, 16, 3), constant("w", 1, 30, 20), constant("r", 1, 30, 10)]
+    model = save(tmp_path, nodes, ([4, 16, 6], [6, 1, 4, 10]), constants)
+    data = Samples(
+        feeds=({"x": RNG(0).normal(size=(4, 16, 6)).astype(np.float32)},),
+        labels=None,
+        count=4,
+        source="normal",
+        sha256="",
+    )
+    expected = outputs(model, data)
+    plans, _, _ = quantize(model, QuantizeOptions(bits="4"), data)
+    assert [p.method for p in plans] == ["hessian", "l2", "l2"]
+    scales = {name: affine.scale.shape for name, affine in model.quantized.items()}
+    assert scales == {"k": (20, 1, 1), "w": (1, 30, 1), "r": (1, 30, 1)}
+    assert relative(expected, outputs(model, data)) < 0.3
+
+
+def test_calibration_is_bounded_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgecompress.pipeline.quantize.MOST_MACS", 1.0)
+    model = small_net(tmp_path)
+    quantize(model, QuantizeOptions(), samples(64))
+    assert any("calibrated on 32 of 64 samples" in note for note in model.notes)
+
+
+def test_nothing_left_to_quantize(tmp_path: Path) -> None:
+    model = small_net(tmp_path)
+    options = QuantizeOptions(activations=8, rules=(LayerRule(match="*", skip=True),))
+    plans, results, skips = quantize(model, options, samples())
+    assert not plans
+    assert len(results) == len(skips) == 4
+    assert not model.activation_ranges
+
+
 def test_same_seed_same_codes(tmp_path: Path) -> None:
     found = []
     for _ in range(2):

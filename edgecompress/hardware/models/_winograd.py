@@ -108,7 +108,6 @@ class Descriptor:
         input_row_words: Words of one input row.
         passes: Sub-kernels whose results are summed.
         kernel_rows: Of a sub-kernel, 3 or 1.
-        fits: The input rows fit in the input buffer and the outputs in the output buffer.
     """
 
     tile_columns: int
@@ -125,7 +124,6 @@ class Descriptor:
     input_row_words: int
     passes: int
     kernel_rows: int
-    fits: bool
 
     @property
     def weight_loads(self) -> int:
@@ -180,7 +178,7 @@ def describe(shape: Shape, kernel_rows: int, p: Parameters) -> Descriptor:
     columns = ratio_up(shape.out_width * shape.stride_width, tile * p.array_columns)
     fi, fo = channel_passes(in_passes, out_passes, p.weight_buffer_words // 2)
     li, lo = in_passes // fi, out_passes // fo
-    step, fits = _row_step(shape, kernel_rows, columns, out_passes, p)
+    step = _row_step(shape, kernel_rows, columns, out_passes, p)
     rows = step // tile
     tiles = rows * columns
     per_port = ratio_up(p.array_rows, p.weight_ports) * ratio_up(p.channels_per_element, 2)
@@ -200,14 +198,11 @@ def describe(shape: Shape, kernel_rows: int, p: Parameters) -> Descriptor:
         passes=ratio_up(shape.kernel_height, kernel_rows)
         * ratio_up(shape.kernel_width, kernel_rows),
         kernel_rows=kernel_rows,
-        fits=fits,
     )
 
 
-def _row_step(
-    shape: Shape, kernel_rows: int, columns: int, out_passes: int, p: Parameters
-) -> tuple[int, bool]:
-    """Output rows of a step, and whether one row of tiles fits in both buffers."""
+def _row_step(shape: Shape, kernel_rows: int, columns: int, out_passes: int, p: Parameters) -> int:
+    """Output rows of a step, at least one row of tiles."""
     tile = p.omega_pixels + 1 - kernel_rows
     bursts = 5 * ratio_up(p.omega_pixels**2 * p.channels_per_element, 16)
     bursts *= ratio_up(p.array_rows, p.weight_ports)
@@ -216,14 +211,12 @@ def _row_step(
     by_input = (capacity + 1 - kernel_rows) // 2 // tile * tile
     by_output = p.output_buffer_words // (out_passes * columns) * tile
     limit = min(by_input, by_output)
-    fits = limit >= tile
     if expected <= limit:
-        return expected, fits
+        return expected
     if shape.in_height <= capacity:
         whole = aligned(shape.out_height * shape.stride_height, p.omega_pixels)
-        bounded = max(tile, min(whole, by_output)) if p.bound_rows_by_output else whole
-        return bounded, fits
-    return max(tile, limit), fits
+        return max(tile, min(whole, by_output)) if p.bound_rows_by_output else whole
+    return max(tile, limit)
 
 
 def row_capacity(width: int, channels: int, p: Parameters) -> int:

@@ -26,8 +26,6 @@ from edgecompress.hardware.models._winograd import (
 from edgecompress.hardware.target import Target
 from edgecompress.hardware.timeline import Timeline, aligned, as_cost, ratio_up
 
-WEIGHT_BITS = 7  # of a weight in a port word
-
 GROUPED = "grouped convolution: the array has no groups, so channels are padded per call"
 DILATED = "dilated convolution: tap by tap in the 1x1 mode"
 UPSAMPLED = "transposed convolution: at stride 1 on the upsampled input"
