@@ -3,7 +3,7 @@
     python benchmarks/replay.py --base REVISION      (make replay BASE=REVISION)
 
 Runs `compress`, `decompose` and `quantize` of the working tree and of the base on every sample
-model, in this environment, and compares graphs, plans and JSON reports. Ends with 1 when a file
+model, in this environment, and compares graphs, plans and reports. Ends with 1 when a file
 differs: expected for a change of behaviour, never for a refactoring.
 """
 
@@ -25,7 +25,7 @@ DATA = ("--data", "digits_calibration.npz")
 RUNS: dict[str, tuple[str, ...]] = {
     "compress": ("compress", *DATA, "--bits", "2", "--target", "systolic-ws-32"),
     "decompose": ("decompose", *DATA),
-    "decompose_free": ("decompose", "--format", "svd", "--energy", "0.9"),
+    "decompose_free": ("decompose", "--energy", "0.9"),
     "quantize": ("quantize", *DATA, "--bits", "ternary"),
     "quantize_free": ("quantize", "--bits", "4"),
     "quantize_int8": ("quantize", *DATA, "--bits", "4", "--activations", "8"),
@@ -50,6 +50,7 @@ def run_all(tree: Path, folder: Path) -> None:
         for label, (command, *options) in RUNS.items():
             output = f"{model}.{label}.onnx"
             line = [command, f"{model}.onnx", "--output", output, *options]
+            line += ["--report", f"{output}.json", "--report", f"{output}.md"]
             done = subprocess.run(
                 [sys.executable, "-c", ENTRY, *line],
                 cwd=folder,

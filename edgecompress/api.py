@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         LatencyReport,
     )
     from edgecompress.graph.model import Model
-    from edgecompress.pipeline.compress import Progress
+    from edgecompress.pipeline.request import Progress
 
 
 class RunSettings(TypedDict, total=False):
@@ -174,7 +174,8 @@ def _run(
     quantization: QuantizeOptions | None,
     settings: RunSettings,
 ) -> tuple[CompressionReport, Plan]:
-    from edgecompress.pipeline.compress import CompressRequest, run_compress
+    from edgecompress.pipeline.compress import run_compress
+    from edgecompress.pipeline.request import CompressRequest
 
     return run_compress(
         CompressRequest(

@@ -55,7 +55,7 @@ def describe(command: str, done: Done) -> dict[str, Any]:
     """What the results keep of one command."""
     row: dict[str, Any] = {"code": done.code}
     if done.code:
-        return row | {"error": done.error}
+        return row | {"error": done.error.replace(f"{environment_data() / 'models'}/", "")}
     report = done.report
     if report is None:
         return row | {"error": "no report"}

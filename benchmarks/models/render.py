@@ -65,7 +65,8 @@ def _refusals(name: str, rows: dict[str, Any]) -> list[str]:
     by_text: dict[str, list[str]] = {}
     for command, row in rows.items():
         if row["code"]:
-            text = " ".join(row["error"].removeprefix("error: ").split())
+            text = row["error"].removeprefix("error: ").replace("\nhint: ", "; ")
+            text = " ".join(text.removeprefix(f"{name}: ").split())
             by_text.setdefault(f"{row['code']}: {text}", []).append(command)
     return [f"- {name}, {', '.join(commands)}: {text}\n" for text, commands in by_text.items()]
 

@@ -13,7 +13,8 @@ from onnx import numpy_helper
 from benchmarks.robustness.corpora import RUNTIME_ERRORS, Case, Outputs, run
 from edgecompress.core.errors import EdgeCompressError
 from edgecompress.core.options import DecomposeOptions, EnergyRank, QuantizeOptions
-from edgecompress.pipeline.compress import CompressRequest, run_compress
+from edgecompress.pipeline.compress import run_compress
+from edgecompress.pipeline.request import CompressRequest
 
 COMMANDS = ("decompose", "quantize")
 DOCUMENTED_REFUSALS = (4, 5, 10, 11)

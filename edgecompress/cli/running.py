@@ -21,8 +21,9 @@ def run_command(command: str, values: Mapping[str, Any], run: Run) -> None:
     from edgecompress.cli.progress import progress_on_stderr
     from edgecompress.cli.publish import check_report_files, check_writable, publish
     from edgecompress.cli.reading import read_input_shapes
-    from edgecompress.pipeline.compress import CompressRequest, run_compress
+    from edgecompress.pipeline.compress import run_compress
     from edgecompress.pipeline.plan_file import plan_to_json
+    from edgecompress.pipeline.request import CompressRequest
     from edgecompress.report.files import write_text
 
     set_up_logs(debug=run.debug)

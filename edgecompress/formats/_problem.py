@@ -14,8 +14,8 @@ FEW_SAMPLES_SHRINKAGE = 0.05
 """Share of the mean variance that is added in every direction when there are as many weights in
 a row as samples or more. Source: measured, docs/decomposition.md."""
 
-LEAST_SHRINKAGE = 1e-5
-"""The same with very many samples: only keeps the matrix invertible."""
+LEAST_SHRINKAGE = 1e-4
+"""The same with very many samples: keeps the matrix invertible after float32 sums."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,16 @@ TOLERANCE_HALF = 2e-2
 
 TIME_LIMIT_S = 20.0
 LARGEST_INPUT_ELEMENTS = 1 << 24
+_RANDOM = frozenset(
+    (
+        "Bernoulli",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+    )
+)
 _TOO_LARGE = "a run takes too much memory"
 _OPEN_SIZES = (64, 8, 512, 256, 1)
 """Sizes to try for open axes other than the first; 64 is a multiple of the usual strides."""
@@ -57,10 +67,15 @@ class Original:
         if explosive:
             raise Unsupported(f"node {explosive!r} makes a very large tensor")
         graph = ir.from_proto(proto).graph
+        if any(node.op_type in _RANDOM for node in graph.all_nodes()):
+            raise Unsupported("its outputs are random")
         values = [value for value in graph.inputs if not value.is_initializer()]
         for value in values:
             if not isinstance(value.type, ir.TensorType) or static_shape(value) is None:
                 raise Unsupported(f"input {value.name!r} has no fixed type and number of axes")
+            if 0 in (static_shape(value) or ()):
+                # onnxruntime ends the process on a recurrent cell with an empty batch.
+                raise Unsupported(f"input {value.name!r} is empty")
         session = open_session(proto, optimize=False)
         problem = Unsupported("no inputs were tried")
         start = time.monotonic()

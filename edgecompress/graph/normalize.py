@@ -41,6 +41,10 @@ _FAILURES = (
     AttributeError,
     AssertionError,
     NotImplementedError,
+    ir.passes.InvariantError,
+    onnx.checker.ValidationError,
+    onnx.shape_inference.InferenceError,
+    onnx.version_converter.ConvertError,
 )
 """What the version converters raise on graphs that they cannot handle."""
 

@@ -106,13 +106,26 @@ def _check_names(proto: onnx.ModelProto) -> None:
     """Refuse text that is not UTF-8 (protobuf hands it out as bytes), and zeros in names."""
     pending: list[Message] = [proto]
     while pending:
-        for field, value in pending.pop().ListFields():
+        message = pending.pop()
+        if isinstance(message, onnx.NodeProto) and message.domain in _DOMAINS:
+            _check_string_attributes(message)
+        for field, value in message.ListFields():
             values = value if field.is_repeated else (value,)
             if field.type == field.TYPE_MESSAGE:
                 pending.extend(values)
             elif field.type == field.TYPE_STRING:
                 for text in values:
                     _check_text(field.name, text)
+
+
+def _check_string_attributes(node: onnx.NodeProto) -> None:
+    for attribute in node.attribute:
+        for text in (attribute.s, *attribute.strings):
+            try:
+                text.decode("utf-8")
+            except UnicodeDecodeError as error:
+                message = f"attribute {attribute.name!r} of {_label(node)} is not UTF-8"
+                raise ModelInvalid(message) from error
 
 
 def _check_text(field: str, text: str | bytes) -> None:

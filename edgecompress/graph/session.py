@@ -75,7 +75,10 @@ def open_session(
     elif isinstance(model, Path):
         source = str(model)
     try:
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        # Without its fall-back, which prints to stdout and tries the same once more.
+        return ort.InferenceSession(
+            source, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except ORT_ERRORS as error:
         raise Unsupported(f"onnxruntime cannot load the graph: {short(error)}") from error
 

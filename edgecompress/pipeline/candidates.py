@@ -41,6 +41,10 @@ ANCHORS = 5
 LEAST_LOSS = 1e-12
 """Losses below are roundings."""
 
+MOST_LOSS = 0.2
+"""Squared relative error of a layer above which being faster on a target is no reason to take it:
+on a Winograd array only very small ranks are faster for some layers."""
+
 WIDE_MULTIPLE, NARROW_MULTIPLE = 16, 8
 """Rank multiples from 64 channels on, and from 32 on; below, any rank. Source: onnxruntime's
 blocked layout (measured: rank 40 of 128 runs no faster than 48), docs/decomposition.md."""
@@ -128,9 +132,16 @@ def survey(
         return Survey(layer=layer, reason=reason)
     formats, _ = _usable(layer, options.format)
     found = [c for f in formats for c in _of_format(layer, f, options, moments, pricing)]
-    kept = tuple(c for c in found if c.gain >= options.minimum_gain)
+    gaining = tuple(c for c in found if c.gain >= options.minimum_gain)
+    indirect = isinstance(options.ranks, Budget) and options.ranks.kind != "latency"
+    most = MOST_LOSS if pricing is not None and indirect else np.inf
+    kept = tuple(c for c in gaining if c.loss <= most)
     if kept:
         return Survey(layer=layer, candidates=kept)
+    if gaining:
+        least = min(c.loss for c in gaining) ** 0.5
+        reason = f"stays dense: what is faster on the target is wrong by {least:.0%} of its output"
+        return Survey(layer=layer, reason=reason)
     if not found:
         return Survey(layer=layer, reason="stays dense: no rank of a usable format meets the rule")
     best = max(found, key=lambda candidate: candidate.gain)

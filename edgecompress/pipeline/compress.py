@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from edgecompress.core.arrays import Shape
 from edgecompress.core.errors import (
-    ConfigurationInvalid,
     InputOutputFailed,
     Unsupported,
     UsageError,
     VerificationFailed,
 )
-from edgecompress.core.layers import Layer, Skip
-from edgecompress.core.options import DecomposeOptions, Gates, QuantizeOptions
-from edgecompress.core.plan import LayerPlan, Plan
+from edgecompress.core.layers import Layer
+from edgecompress.core.options import QuantizeOptions
+from edgecompress.core.plan import Plan
 from edgecompress.core.preprocess import Preprocess
 from edgecompress.core.report import (
     CompressionReport,
     FileFact,
     LatencyReport,
-    LayerResult,
     Verification,
 )
 from edgecompress.core.samples import Samples
@@ -36,81 +33,18 @@ from edgecompress.graph.session import open_session, run_feeds
 from edgecompress.graph.verify import verify_file
 from edgecompress.hardware.target import Target, load_target
 from edgecompress.pipeline.data import load_samples
-from edgecompress.pipeline.decompose import Pricing, apply_plan, decompose
-from edgecompress.pipeline.estimate import estimate_latency, price_stages
+from edgecompress.pipeline.estimate import estimate_latency
 from edgecompress.pipeline.evaluate import compare_files
 from edgecompress.pipeline.gates import check_compression
-from edgecompress.pipeline.outcome import merge_results
 from edgecompress.pipeline.plan_file import load_plan
 from edgecompress.pipeline.preprocess import parse_preprocess
-from edgecompress.pipeline.quantize import quantize
-from edgecompress.pipeline.replay import quantize_options
+from edgecompress.pipeline.replay import check_data, follow
+from edgecompress.pipeline.request import CompressRequest
 from edgecompress.pipeline.source import as_onnx
+from edgecompress.pipeline.transform import Outcome, first_reasons, transform
 from edgecompress.pipeline.versions import versions
 
 VERIFY_SAMPLES = 16
-
-Progress = Callable[[str, int, int], None]
-"""Called with a phase in words, steps done, and steps in all (0: unknown)."""
-
-
-def silent(phase: str, done: int, total: int) -> None:
-    """Progress that goes nowhere."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompressRequest:
-    """What one run is asked to do.
-
-    Attributes:
-        command: ``compress``, ``decompose`` or ``quantize``.
-        model, output: Files; the output must not be the input.
-        decompose, quantize: Options of the steps; None leaves a step out.
-        data: Calibration data, a specification for `load_samples`; None for data-free.
-        calibration: At most this many calibration samples.
-        test_data: Data for the accuracy before and after; None uses the calibration data.
-        preprocess: As in `parse_preprocess`; None for none.
-        targets: Names or paths; the first one prices ranks.
-        gates: Limits.
-        input_shapes: Shapes for inputs whose shape is open.
-        torch_factory: ``module:function`` that builds the network of a state dict.
-        trust_input: Allow inputs that can run code.
-        plan: Plan file to replay, or None to decide.
-        seed: Seed of everything random.
-        force: Overwrite an output that exists.
-        progress: Receiver of progress.
-    """
-
-    command: str
-    model: Path
-    output: Path
-    decompose: DecomposeOptions | None
-    quantize: QuantizeOptions | None
-    data: str | None = None
-    calibration: int = 1024
-    test_data: str | None = None
-    preprocess: str | None = None
-    targets: tuple[str, ...] = ()
-    gates: Gates = field(default_factory=Gates)
-    input_shapes: Mapping[str, Shape] = field(default_factory=dict)
-    torch_factory: str | None = None
-    trust_input: bool = False
-    plan: Path | None = None
-    seed: int = 0
-    force: bool = False
-    progress: Progress = silent
-    settings: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What the two steps did to the model."""
-
-    plans: tuple[LayerPlan, ...]
-    results: tuple[LayerResult, ...]
-    skips: tuple[Skip, ...]
-    before: tuple[Layer, ...]
-    after: tuple[Layer, ...]
 
 
 def run_compress(request: CompressRequest) -> tuple[CompressionReport, Plan]:
@@ -126,7 +60,7 @@ def run_compress(request: CompressRequest) -> tuple[CompressionReport, Plan]:
     _check_output(request)
     replayed = load_plan(request.plan) if request.plan else None
     if replayed is not None:
-        request = _follow(request, replayed)
+        request = follow(request, replayed)
     targets = tuple(load_target(name) for name in request.targets)
     with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
         request.progress("reading the model", 0, 0)
@@ -139,8 +73,8 @@ def run_compress(request: CompressRequest) -> tuple[CompressionReport, Plan]:
         test = _load(request, model, request.test_data, preprocess, None) or samples
         _check_gates_possible(request, test)
         if replayed is not None:
-            _check_data(replayed, samples)
-        outcome = _transform(request, model, samples, targets, replayed)
+            check_data(replayed, samples)
+        outcome = transform(request, model, samples, targets, replayed)
         output, verification = _write(request, model, source, test)
         after = _latencies(request.output, targets, request)
     report = CompressionReport(
@@ -163,36 +97,6 @@ def run_compress(request: CompressRequest) -> tuple[CompressionReport, Plan]:
     )
     plan = _plan(request, outcome, samples)
     return replace(report, gates=check_compression(request.gates, report)), plan
-
-
-def _follow(request: CompressRequest, plan: Plan) -> CompressRequest:
-    """The request with everything that a plan decides taken from the plan."""
-    found = file_fact(request.model).sha256
-    if found != plan.input_sha256:
-        raise ConfigurationInvalid(
-            f"the plan was made for a model with sha256 {plan.input_sha256[:12]}..., "
-            f"not for this one ({found[:12]}...)",
-            where=str(request.plan),
-        )
-    steps = {layer.step for layer in plan.layers}
-    return replace(
-        request,
-        decompose=DecomposeOptions(seed=plan.seed) if "decompose" in steps else None,
-        quantize=quantize_options(plan) if "quantize" in steps else None,
-        calibration=plan.calibration,
-        preprocess=plan.preprocess or None,
-        seed=plan.seed,
-    )
-
-
-def _check_data(plan: Plan, samples: Samples | None) -> None:
-    if (samples.sha256 if samples else "") == plan.data_sha256:
-        return
-    if not plan.data_sha256:
-        raise ConfigurationInvalid("the plan was made without data", hint="leave --data out")
-    raise ConfigurationInvalid(
-        "the plan was made with other calibration data", hint="give the same --data as then"
-    )
 
 
 def _check_output(request: CompressRequest) -> None:
@@ -227,13 +131,8 @@ def _check_something(model: Model) -> None:
     found = model.find_layers()
     if not found.layers:
         raise Unsupported(
-            "there is nothing to compress", where=model.file.path, hint=_first_reasons(found.skips)
+            "there is nothing to compress", where=model.file.path, hint=first_reasons(found.skips)
         )
-
-
-def _first_reasons(skips: Sequence[Skip]) -> str:
-    reasons = list(dict.fromkeys(skip.reason for skip in skips))
-    return "; ".join(reasons[:3]) or "no layer has constant float weights"
 
 
 def _load(
@@ -258,54 +157,6 @@ def _check_gates_possible(request: CompressRequest, test: Samples | None) -> Non
         raise UsageError("--max-drop needs data", hint="--data or --test-data")
     if gates.min_accuracy is not None and (test is None or test.labels is None):
         raise UsageError("--min-accuracy needs data with labels", hint="--test-data")
-
-
-def _transform(
-    request: CompressRequest,
-    model: Model,
-    samples: Samples | None,
-    targets: Sequence[Target],
-    replayed: Plan | None,
-) -> _Outcome:
-    before = model.find_layers().layers
-    plans: list[LayerPlan] = []
-    skips: list[Skip] = list(model.find_layers().skips)
-    decomposed: list[LayerResult] = []
-    quantized: list[LayerResult] = []
-    if request.decompose is not None:
-        request.progress("decomposing", 0, 0)
-        pricing = _pricing(targets)
-        step = (
-            decompose(model, request.decompose, samples, pricing, request.progress)
-            if replayed is None
-            else apply_plan(model, replayed.layers, samples, seed=replayed.seed)
-        )
-        plans += step[0]
-        decomposed += step[1]
-        skips += step[2]
-    if request.quantize is not None:
-        request.progress("quantizing", 0, 0)
-        step = quantize(model, request.quantize, samples, request.progress)
-        plans += step[0]
-        quantized += step[1]
-        skips += step[2]
-    results = merge_results(decomposed, quantized, model.origins)
-    if all(result.action == "kept" for result in results):
-        reasons = [Skip(r.name, r.reason) for r in results if r.reason] + skips
-        raise Unsupported(
-            "no layer would get smaller or faster",
-            where=model.file.path,
-            hint=_first_reasons(reasons),
-        )
-    after = model.find_layers().layers
-    return _Outcome(tuple(plans), results, tuple(skips), before, after)
-
-
-def _pricing(targets: Sequence[Target]) -> Pricing | None:
-    if not targets:
-        return None
-    first = targets[0]
-    return lambda stages, layer: price_stages(stages, layer, first)
 
 
 def _write(
@@ -366,7 +217,7 @@ def _warnings(model: Model, data: Sequence[Samples | None]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(said))
 
 
-def _plan(request: CompressRequest, outcome: _Outcome, samples: Samples | None) -> Plan:
+def _plan(request: CompressRequest, outcome: Outcome, samples: Samples | None) -> Plan:
     quantized = request.quantize or QuantizeOptions()
     return Plan(
         input_sha256=file_fact(request.model).sha256,

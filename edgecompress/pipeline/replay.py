@@ -1,11 +1,16 @@
-"""Turn a plan back into options, so that a run repeats its decisions."""
+"""Repeat the decisions of a plan."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
-from edgecompress.core.options import LayerRule, QuantizeOptions
+from edgecompress.core.errors import ConfigurationInvalid
+from edgecompress.core.options import DecomposeOptions, LayerRule, QuantizeOptions
 from edgecompress.core.plan import Plan
+from edgecompress.core.samples import Samples
+from edgecompress.graph.hashing import file_fact
+from edgecompress.pipeline.request import CompressRequest
 
 
 def quantize_options(plan: Plan) -> QuantizeOptions:
@@ -23,4 +28,43 @@ def quantize_options(plan: Plan) -> QuantizeOptions:
         keep_names=plan.keep_names,
         rules=(*rules, LayerRule(match="*", skip=True)),
         seed=plan.seed,
+    )
+
+
+def follow(request: CompressRequest, plan: Plan) -> CompressRequest:
+    """The request with everything that a plan decides taken from the plan.
+
+    Raises:
+        ConfigurationInvalid: The plan was made for another model.
+    """
+    found = file_fact(request.model).sha256
+    if found != plan.input_sha256:
+        raise ConfigurationInvalid(
+            f"the plan was made for a model with sha256 {plan.input_sha256[:12]}..., "
+            f"not for this one ({found[:12]}...)",
+            where=str(request.plan),
+        )
+    steps = {layer.step for layer in plan.layers}
+    return replace(
+        request,
+        decompose=DecomposeOptions(seed=plan.seed) if "decompose" in steps else None,
+        quantize=quantize_options(plan) if "quantize" in steps else None,
+        calibration=plan.calibration,
+        preprocess=plan.preprocess or None,
+        seed=plan.seed,
+    )
+
+
+def check_data(plan: Plan, samples: Samples | None) -> None:
+    """Refuse calibration data other than those that a plan was made with.
+
+    Raises:
+        ConfigurationInvalid: They are others, or missing, or there were none.
+    """
+    if (samples.sha256 if samples else "") == plan.data_sha256:
+        return
+    if not plan.data_sha256:
+        raise ConfigurationInvalid("the plan was made without data", hint="leave --data out")
+    raise ConfigurationInvalid(
+        "the plan was made with other calibration data", hint="give the same --data as then"
     )

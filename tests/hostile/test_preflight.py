@@ -182,6 +182,13 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
         load_bytes(tmp_path, data().replace(b"conv1", b"\xff" * 5))
 
 
+def test_attributes_that_are_not_utf8(tmp_path: Path) -> None:
+    model = good()
+    node(model, 0).attribute.append(oh.make_attribute("auto_pad", b"VALI\xf3"))
+    with pytest.raises(ModelInvalid, match="attribute 'auto_pad' of node 'conv1' is not UTF-8"):
+        load(tmp_path, model)
+
+
 def test_infinity_in_a_mask_is_allowed(tmp_path: Path) -> None:
     model = good()
     node(model, 1).op_type = "Add"
@@ -349,6 +356,28 @@ def test_loops_that_never_end_are_not_waited_for(
     path.write_bytes(onnx.parser.parse_model(text).SerializeToString())
     model = load_model(path)
     assert model.notes[0].startswith("not compared with the original: ")
+
+
+def test_recurrent_cell_with_an_empty_batch_is_not_run(tmp_path: Path) -> None:
+    """It would end the process (onnxruntime 1.31)."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[2, 0, 3] x) => (float[2, 1, 0, 4] y) { y = LSTM<hidden_size = 4>(x, w, r) }"""
+    model = onnx.parser.parse_model(text)
+    for name, shape in (("w", (1, 16, 3)), ("r", (1, 16, 4))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(shape, "f4"), name))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert load_model(path).notes[0] == "not compared with the original: input 'x' is empty"
+
+
+def test_random_operators_are_not_run(tmp_path: Path) -> None:
+    """Some of their attributes would end the process (onnxruntime 1.31)."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[4] x) => (float[4] y) {
+            r = RandomNormal<shape = [4], scale = -1.0>() y = Add(x, r) }"""
+    path = tmp_path / "m.onnx"
+    path.write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    assert load_model(path).notes[0] == "not compared with the original: its outputs are random"
 
 
 BOMBS = [

@@ -186,6 +186,19 @@ def test_layer_that_gets_slower_on_the_target_stays_dense(model: Model, samples:
     np.testing.assert_array_equal(_outputs(model, samples), before)
 
 
+def test_what_is_fast_but_wrong_stays_dense(model: Model, samples: Samples) -> None:
+    def only_rank_one(stages: Sequence[Stage], layer: Layer) -> float:
+        """A device on which a chain pays off at rank 1 only."""
+        first = stages[0]
+        small = isinstance(first, Conv) and first.weight.shape[0] == 1
+        return 0.5 if len(stages) > 1 and small else 1.0
+
+    options = _options(Budget("macs", ratio=0.5), minimum_gain=0.1, format="spatial")
+    plans, _, skips = decompose(model, options, samples, only_rank_one)
+    assert plans == []
+    assert any("of its output" in skip.reason for skip in skips)
+
+
 def test_latency_budget_uses_predicted_time(model: Model) -> None:
     def by_weights(stages: Sequence[Stage], layer: Layer) -> float:
         """A device that only pays for weights."""

@@ -12,7 +12,8 @@ import pytest
 from oracle import run_unoptimized
 
 from edgecompress.core.options import QuantizeOptions
-from edgecompress.pipeline.compress import CompressRequest, run_compress
+from edgecompress.pipeline.compress import run_compress
+from edgecompress.pipeline.request import CompressRequest
 
 NAMES = ("digits_cnn", "digits_dscnn", "digits_transformer")
 LARGEST_TOTAL_BYTES = 1_000_000

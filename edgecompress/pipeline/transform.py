@@ -1,0 +1,101 @@
+"""Decompose and quantize one model in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from edgecompress.core.errors import Unsupported
+from edgecompress.core.layers import Layer, Skip
+from edgecompress.core.plan import LayerPlan, Plan
+from edgecompress.core.report import LayerResult
+from edgecompress.core.samples import Samples
+from edgecompress.graph.model import Model
+from edgecompress.hardware.target import Target
+from edgecompress.pipeline.decompose import Pricing, apply_plan, decompose
+from edgecompress.pipeline.estimate import price_stages
+from edgecompress.pipeline.outcome import merge_results
+from edgecompress.pipeline.quantize import quantize
+from edgecompress.pipeline.request import CompressRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the two steps did to the model."""
+
+    plans: tuple[LayerPlan, ...]
+    results: tuple[LayerResult, ...]
+    skips: tuple[Skip, ...]
+    before: tuple[Layer, ...]
+    after: tuple[Layer, ...]
+
+
+def transform(
+    request: CompressRequest,
+    model: Model,
+    samples: Samples | None,
+    targets: Sequence[Target],
+    replayed: Plan | None,
+) -> Outcome:
+    """Decompose, then quantize, in place, as asked or as a plan says.
+
+    Raises:
+        Unsupported: No layer would change.
+    """
+    found = model.find_layers()
+    plans: list[LayerPlan] = []
+    skips: list[Skip] = list(found.skips)
+    decomposed: list[LayerResult] = []
+    quantized: list[LayerResult] = []
+    if request.decompose is not None:
+        request.progress("decomposing", 0, 0)
+        pricing = _pricing(targets)
+        step = (
+            decompose(model, request.decompose, samples, pricing, request.progress)
+            if replayed is None
+            else apply_plan(model, replayed.layers, samples, seed=replayed.seed)
+        )
+        plans += step[0]
+        decomposed += step[1]
+        skips += step[2]
+    if request.quantize is not None:
+        request.progress("quantizing", 0, 0)
+        step = quantize(model, request.quantize, samples, request.progress)
+        plans += step[0]
+        quantized += step[1]
+        skips += step[2]
+    results = merge_results(decomposed, quantized, model.origins)
+    if replayed is not None:
+        skips = list(replayed.skips)
+        results = _with_reasons(results, skips)
+    if all(result.action == "kept" for result in results):
+        reasons = [Skip(r.name, r.reason) for r in results if r.reason] + skips
+        raise Unsupported(
+            "no layer would get smaller or faster",
+            where=model.file.path,
+            hint=first_reasons(reasons),
+        )
+    after = model.find_layers().layers
+    return Outcome(tuple(plans), results, tuple(skips), found.layers, after)
+
+
+def _with_reasons(results: Sequence[LayerResult], skips: Sequence[Skip]) -> tuple[LayerResult, ...]:
+    """Results whose kept layers say why the plan kept them."""
+    why = {skip.layer: skip.reason for skip in skips}
+    return tuple(
+        replace(result, reason=why.get(result.name, "")) if result.action == "kept" else result
+        for result in results
+    )
+
+
+def _pricing(targets: Sequence[Target]) -> Pricing | None:
+    if not targets:
+        return None
+    first = targets[0]
+    return lambda stages, layer: price_stages(stages, layer, first)
+
+
+def first_reasons(skips: Sequence[Skip]) -> str:
+    """The first few reasons why layers are left, for a hint."""
+    reasons = list(dict.fromkeys(skip.reason for skip in skips))
+    return "; ".join(reasons[:3]) or "no layer has constant float weights"
