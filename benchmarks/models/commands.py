@@ -103,7 +103,7 @@ def run(command: str, model: Path, folder: Path, options: tuple[str, ...] = ()) 
     start = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", ENTRY, *arguments(command, model, output, options)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "NO_COLOR": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "NO_COLOR": "1", "PYTHONPATH": str(ROOT)},
         cwd=folder,
         capture_output=True,
         text=True,

@@ -44,6 +44,7 @@ class Asked:
     format_name: str | None = None
     rank: str | None = None
     energy: str | None = None
+    tolerance: str | None = None
     param_ratio: str | None = None
     target_params: str | None = None
     target_macs: str | None = None

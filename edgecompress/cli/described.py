@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgecompress.cli.asked import Asked, Settings
-from edgecompress.core.options import EnergyRank, FixedRanks, ParameterRatio, RankRule
+from edgecompress.core.options import EnergyRank, FixedRanks, ParameterRatio, RankRule, Tolerance
 
 
 def settings_as_text(settings: Settings, asked: Asked) -> Mapping[str, str]:
@@ -41,6 +41,8 @@ def _describe_ranks(rule: RankRule) -> str:
             return f"energy {energy:g}"
         case ParameterRatio(ratio):
             return f"{ratio:g} of each layer's parameters"
+        case Tolerance(share):
+            return f"a tolerance of {share:g} on the outputs"
         case _:
             amount = f"{rule.ratio:g} of the" if rule.ratio is not None else f"{rule.limit:g}"
             return f"{amount} {rule.kind}"

@@ -145,12 +145,18 @@ DECOMPOSE = (
     click.option(
         "--target-macs",
         metavar="SHARE|N",
-        help="Multiply-accumulates that may remain in all: 50%, 0.5 or 20M. Default: 50%.",
+        help="Multiply-accumulates that may remain in all: 50%, 0.5 or 20M.",
     ),
     click.option(
         "--target-latency",
         metavar="SHARE|TIME",
         help="Predicted latency that may remain on the first --target: 50%, 0.5 or 2ms.",
+    ),
+    click.option(
+        "--tolerance",
+        metavar="SHARE",
+        help="Decompose as far as at most this share of the largest outputs changes on "
+        "calibration data held back. Default where no other rank rule is given: 1%.",
     ),
     click.option(
         "--rank-multiple",

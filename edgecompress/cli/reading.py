@@ -9,12 +9,27 @@ from typing import Any, TypeVar
 
 from edgecompress.core.arrays import Shape
 from edgecompress.core.errors import UsageError
-from edgecompress.core.options import EnergyRank, FixedRanks, Gates, ParameterRatio, RankRule
+from edgecompress.core.options import (
+    EnergyRank,
+    FixedRanks,
+    Gates,
+    ParameterRatio,
+    RankRule,
+    Tolerance,
+)
 from edgecompress.core.quantities import read_budget, read_share, read_size, read_time
 
 T = TypeVar("T")
 GATES = ("max_size", "max_latency", "max_drop", "min_accuracy")
-RANKS = ("rank", "energy", "param_ratio", "target_params", "target_macs", "target_latency")
+RANKS = (
+    "rank",
+    "energy",
+    "tolerance",
+    "param_ratio",
+    "target_params",
+    "target_macs",
+    "target_latency",
+)
 
 
 def option_name(attribute: str) -> str:
@@ -90,6 +105,8 @@ def _read_ranks(name: str, text: str) -> RankRule:
     match name:
         case "rank":
             return FixedRanks(_read_sizes(text))
+        case "tolerance":
+            return Tolerance(_read_part(text))
         case "energy":
             return EnergyRank(_read_part(text))
         case "param_ratio":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgecompress.core.arrays import Shape
 
@@ -43,7 +43,24 @@ class Budget:
     limit: float | None = None
 
 
-RankRule = FixedRanks | EnergyRank | ParameterRatio | Budget
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """The least latency on the target, or multiply-accumulates, that keeps the model's outputs.
+
+    Measured on calibration data that are held back from the fit; the rule for when nobody named
+    a budget.
+
+    Attributes:
+        share: Where the output is a score vector, the largest score may be at another place for
+            this share of the samples, and the relative L2 error of the scores may be ten times
+            it (training images are calibration data too, and on them a network is so sure that
+            places alone tell too little); where it is not, this is the relative L2 error. 0 to 1.
+    """
+
+    share: float = 0.01
+
+
+RankRule = FixedRanks | EnergyRank | ParameterRatio | Budget | Tolerance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +97,7 @@ class DecomposeOptions:
     """
 
     format: str = "auto"
-    ranks: RankRule = Budget("macs", ratio=0.5)
+    ranks: RankRule = field(default_factory=Tolerance)
     rank_multiple: int = 0
     minimum_gain: float = 0.10
     rules: tuple[LayerRule, ...] = ()

@@ -30,6 +30,7 @@ from edgecompress.core.options import (
     ParameterRatio,
     QuantizeOptions,
     RankRule,
+    Tolerance,
 )
 from edgecompress.core.preprocess import Preprocess, read_preprocess
 from edgecompress.core.quantities import read_budget, read_share, read_size, read_time
@@ -156,6 +157,7 @@ class _Decompose(_Strict):
     format: Name = "auto"
     ranks: list[Rank] | None = Field(default=None, min_length=1)
     energy: float | None = Field(default=None, gt=0, le=1)
+    tolerance: float | None = Field(default=None, gt=0, le=1)
     ratio: float | None = Field(default=None, gt=0, le=1)
     target_params: Text | None = None
     target_macs: Text | None = None
@@ -173,7 +175,15 @@ class _Decompose(_Strict):
 
     @model_validator(mode="after")
     def _one_rank_rule(self) -> _Decompose:
-        names = ("ranks", "energy", "ratio", "target_params", "target_macs", "target_latency")
+        names = (
+            "ranks",
+            "energy",
+            "tolerance",
+            "ratio",
+            "target_params",
+            "target_macs",
+            "target_latency",
+        )
         given = [name for name in names if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"give one of {' and '.join(given)}, not {len(given)}")
@@ -184,6 +194,8 @@ class _Decompose(_Strict):
             return FixedRanks(tuple(self.ranks))
         if self.energy is not None:
             return EnergyRank(self.energy)
+        if self.tolerance is not None:
+            return Tolerance(self.tolerance)
         if self.ratio is not None:
             return ParameterRatio(self.ratio)
         for kind in ("params", "macs", "latency"):

@@ -18,7 +18,8 @@ from edgecompress.formats._problem import Problem
 from edgecompress.formats._refine import Equation
 
 ALS_SWEEPS = 300
-"""Sweeps of alternating least squares at most. Source: within 7 % of the error after 1,000."""
+"""Sweeps of alternating least squares at most. Source: on 8 x 6 x 9 test tensors the error
+is within 8 % of that after 1,000."""
 
 MOST_OPERATIONS = 1e11
 """Multiply-adds that the sweeps may take; large layers get fewer."""

@@ -18,6 +18,7 @@ from edgecompress.core.options import (
     EnergyRank,
     FixedRanks,
     ParameterRatio,
+    Tolerance,
 )
 from edgecompress.core.stages import Conv, Stage
 from edgecompress.formats import FORMATS
@@ -43,11 +44,11 @@ LEAST_LOSS = 1e-12
 
 MOST_LOSS = 0.2
 """Squared relative error of a layer above which being faster on a target is no reason to take it:
-on a Winograd array only very small ranks are faster for some layers."""
+on a Winograd array only very small ranks are faster for some layers. A judgement, not tuned."""
 
 WIDE_MULTIPLE, NARROW_MULTIPLE = 16, 8
 """Rank multiples from 64 channels on, and from 32 on; below, any rank. Source: onnxruntime's
-blocked layout (measured: rank 40 of 128 runs no faster than 48), docs/decomposition.md."""
+blocked layout: with 32 channels, rank 20 took as long as 32 (docs/decomposition.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +225,7 @@ def _ranks(
                 largest, multiple, lambda r: form.parameters(layer, r), ratio * layer.parameters
             )
             return [] if found is None else [found]
-        case Budget():
+        case Budget() | Tolerance():
             most = MOST_RANKS if len(largest) == 1 else max(4, MOST_RANKS // 3)
             axes = [_thinned(multiples(top, multiple), most) for top in largest]
             return list(product(*axes))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgecompress.core.errors import ConfigurationInvalid
 from edgecompress.core.layers import Layer, Skip
-from edgecompress.core.options import Budget, DecomposeOptions
+from edgecompress.core.options import Budget, DecomposeOptions, EnergyRank, Tolerance
 from edgecompress.core.plan import LayerPlan
 from edgecompress.core.report import LayerResult
 from edgecompress.core.samples import Samples
@@ -33,6 +33,13 @@ from edgecompress.pipeline.candidates import (
 from edgecompress.pipeline.layer_rules import check_rules
 from edgecompress.pipeline.moments import feeds_in_memory, fitted_bias, gather_moments
 from edgecompress.pipeline.sensitivity import Probe, make_probe, sensitivities
+from edgecompress.pipeline.tolerance import (
+    budget_kind,
+    keeps_outputs,
+    smallest_budget,
+    split,
+    too_much,
+)
 
 if TYPE_CHECKING:
     from edgecompress.graph.model import Model
@@ -40,6 +47,9 @@ if TYPE_CHECKING:
 __all__ = ["Pricing", "apply_plan", "decompose"]
 
 DENSE_IS_BEST = "stays dense: the budget is better spent on other layers"
+
+DATA_FREE = EnergyRank(0.99)
+"""Without data nothing tells what an error of a weight does, so next to none is allowed."""
 
 FINER = "any rank: the budget cannot be met with ranks that fit the device's blocks"
 
@@ -75,6 +85,8 @@ def decompose(
     check_rules([layer.name for layer in layers], options.rules)
     if options.format not in ("auto", "none"):
         FORMATS.get(options.format)
+    if isinstance(options.ranks, Tolerance) and samples is None:
+        options = replace(options, ranks=DATA_FREE)
     try:
         chosen, surveys = _decide(model, layers, options, samples, (pricing, progress))
         note = ""
@@ -152,11 +164,50 @@ def _decide(
     """The chosen candidates by layer, and what all layers were offered; the model stays."""
     surveys, probes = _look(model, layers, options, samples, aids)
     pricing, progress = aids
-    if isinstance(options.ranks, Budget):
+    if isinstance(options.ranks, Budget | Tolerance):
         weights = sensitivities(model, probes, samples, progress) if samples and probes else {}
-        return spend(surveys, weights, options, pricing), surveys
+        if isinstance(options.ranks, Budget):
+            return spend(surveys, weights, options, pricing), surveys
+        if samples is not None:
+            return _within(model, surveys, (weights, options, pricing), samples, options.ranks)
     best = {each.layer.name: best_of(each, options) for each in surveys}
     return {name: pick for name, pick in best.items() if pick is not None}, surveys
+
+
+def _within(
+    model: Model,
+    surveys: list[Survey],
+    terms: tuple[Mapping[str, float], DecomposeOptions, Pricing | None],
+    samples: Samples,
+    rule: Tolerance,
+) -> tuple[dict[str, Candidate], list[Survey]]:
+    """The candidates of the smallest budget that keeps the outputs within the tolerance."""
+    weights, options, pricing = terms
+    fit, held = split(samples)
+    if not any(each.candidates for each in surveys):
+        return {}, surveys
+
+    def picks(budget: Budget) -> dict[str, Candidate]:
+        return spend(surveys, weights, replace(options, ranks=budget), pricing)
+
+    def is_kept(budget: Budget) -> bool:
+        try:
+            chosen = picks(budget)
+        except BudgetTooSmall:
+            return False
+        twin = model.clone()
+        plans = [
+            LayerPlan(layer=name, step="decompose", format=pick.format, ranks=pick.ranks)
+            for name, pick in chosen.items()
+        ]
+        apply_plan(twin, plans, fit, seed=options.seed)
+        return keeps_outputs(model, twin, held, rule)
+
+    layers = [each.layer for each in surveys]
+    budget = smallest_budget(budget_kind(layers, by_target=pricing is not None), is_kept)
+    if budget is not None:
+        return picks(budget), surveys
+    return {}, [replace(each, reason=each.reason or too_much(rule)) for each in surveys]
 
 
 def _look(

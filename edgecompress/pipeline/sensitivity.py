@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edgecompress.graph.model import Model
 
 SAMPLES = 128
-"""Samples that the outputs are compared on. Source: measured, docs/decomposition.md."""
+"""Samples that the outputs are compared on. A choice, for speed; not tuned."""
 
 MOST_MACS = 2e12
 """Multiply-accumulates that all comparisons may take; large models use fewer samples."""
@@ -77,8 +77,8 @@ def sensitivities(
     Returns:
         For each probe the square root of that, not negative. The root stands half way between the
         measured value and treating all layers alike: the refit of later layers takes back a part
-        of what one layer alone does, and the root was best for every rank multiple and budget
-        that was tried (docs/decomposition.md).
+        of what one layer alone does. Of the three the root is the one that was never bad, not
+        always the best (docs/decomposition.md).
     """
     feeds = _few(samples, len(probes), sum(p.layer.macs or 0 for p in probes.values()))
     reference = run_feeds(open_session(model.to_proto(), optimize=True), feeds)

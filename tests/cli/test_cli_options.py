@@ -17,6 +17,7 @@ RANKS = {
     "--format",
     "--rank",
     "--energy",
+    "--tolerance",
     "--param-ratio",
     "--target-params",
     "--target-macs",

@@ -12,7 +12,14 @@ from edgecompress.cli.described import settings_as_text
 from edgecompress.cli.reading import read_input_shapes
 from edgecompress.cli.rules import read_rule
 from edgecompress.core.errors import UsageError
-from edgecompress.core.options import Budget, EnergyRank, FixedRanks, LayerRule, ParameterRatio
+from edgecompress.core.options import (
+    Budget,
+    EnergyRank,
+    FixedRanks,
+    LayerRule,
+    ParameterRatio,
+    Tolerance,
+)
 
 
 def settled(command: str = "compress", **options: Any) -> Settings:
@@ -25,6 +32,7 @@ def settled(command: str = "compress", **options: Any) -> Settings:
         ("rank", "8", FixedRanks((8,))),
         ("rank", "8,4", FixedRanks((8, 4))),
         ("energy", "0.95", EnergyRank(0.95)),
+        ("tolerance", "1%", Tolerance(0.01)),
         ("param_ratio", "50%", ParameterRatio(0.5)),
         ("target_params", "120k", Budget("params", limit=120_000)),
         ("target_macs", "50%", Budget("macs", ratio=0.5)),
