@@ -31,8 +31,8 @@ setup: $(STAMP)  ## make the virtual environment
 demo: $(STAMP)  ## compress a small trained network and show the report
 	@mkdir -p $(OUT)
 	$(BIN)/edgecompress compress $(DEMO)_cnn.onnx --output $(OUT)/digits_cnn.onnx --force \
-		--bits ternary --data $(DEMO)_calibration.npz --test-data $(DEMO)_test.npz \
-		--target winocnn-zcu102-w6 --target systolic-ws-32
+		--bits 2 --data $(DEMO)_calibration.npz --test-data $(DEMO)_test.npz \
+		--target systolic-ws-32 --target winocnn-zcu102-w6
 
 test: $(STAMP)  ## all tests, the long suites by a seeded slice
 	$(PYTEST) -n $(WORKERS)

@@ -36,8 +36,9 @@ def table(document: dict[str, Any]) -> str:
     draws = document["calibration_draws"]
     lines.append(
         f"\nAccuracy on {' and '.join(counts)} test samples that no setting was chosen on, mean of "
-        f"{draws} draws of unlabelled calibration samples; no training. Written by "
-        "`make bench-first-screen`.\n"
+        f"{draws} draws of unlabelled calibration samples; no training. Ranks are chosen for the "
+        f"{SHORT[targets[0]]} array; the other prediction shows what they cost elsewhere. Written "
+        "by `make bench-first-screen`.\n"
     )
     return "\n".join(lines)
 
@@ -59,7 +60,7 @@ def _percent(values: list[float]) -> str:
 
 
 def _milliseconds(seconds: float) -> str:
-    return f"{1e3 * seconds:.3g} ms"
+    return f"{1e3 * seconds:#.3g} ms"
 
 
 def _line(cells: list[str]) -> str:

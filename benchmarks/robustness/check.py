@@ -49,7 +49,9 @@ def request(command: str, model: Path, output: Path) -> CompressRequest:
         model=model,
         output=output,
         decompose=decompose if command == "decompose" else None,
-        quantize=QuantizeOptions(bits="8") if command == "quantize" else None,
+        quantize=QuantizeOptions(bits="8", minimum_saving_bytes=-(1 << 40))
+        if command == "quantize"
+        else None,
     )
 
 

@@ -19,7 +19,7 @@ def settings_as_text(settings: Settings, asked: Asked) -> Mapping[str, str]:
     if settings.quantize:
         texts["bits"] = settings.quantize.bits
         texts["method"] = settings.quantize.method + ("" if asked.data else " (without data)")
-        texts["scales"] = "per channel" if settings.quantize.per_channel else "per tensor"
+        texts["scales"] = "per channel" if settings.quantize.scales_per_channel else "per tensor"
         texts["activations"] = str(settings.quantize.activations or "float")
     texts["data"] = asked.data or "none"
     texts["calibration"] = str(asked.calibration)

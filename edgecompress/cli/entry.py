@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -106,6 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     open_missing_streams()
     run = Run()
+    # Read when NumPy is loaded, later. Sums over threads round differently, so the written bytes
+    # would depend on the number of cores; for our small products one thread is also faster.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         with _signals():
             program.main(args=arguments, prog_name=PROGRAM, standalone_mode=False, obj=run)

@@ -190,7 +190,8 @@ QUANTIZE = (
     click.option(
         "--per-tensor/--per-channel",
         default=None,
-        help="One scale per weight, or one per output channel. Default: per channel.",
+        help="One scale per weight, or one per output channel. Default: per "
+        "channel; per tensor with --method vecq, as published.",
     ),
     click.option(
         "--keep-names/--shorten-names",

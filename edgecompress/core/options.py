@@ -110,21 +110,30 @@ class QuantizeOptions:
 
     Attributes:
         bits: Grid name for all layers without a rule; ``auto``: 4 without data, else 4 too.
-        method: ``hessian`` (needs data; falls back to ``vecq`` where a layer has none) or ``vecq``.
-        per_channel: One scale per output channel, else one per tensor.
+        method: ``hessian`` (falls back to ``l2`` where a layer has no data), ``l2`` or ``vecq``.
+        per_channel: One scale per output channel, else one per tensor; None for the usual form of
+            the method (see `scales_per_channel`).
         activations: 8 for 8-bit activations, None for weights only.
         keep_names: Keep the internal tensor names of the model in the written file.
+        minimum_saving_bytes: A layer stays float when packing it would save fewer bytes.
         rules: Exceptions by layer, first match wins.
         seed: Seed of everything random.
     """
 
     bits: str = "4"
     method: str = "hessian"
-    per_channel: bool = True
+    per_channel: bool | None = None
     activations: int | None = None
     keep_names: bool = False
+    minimum_saving_bytes: int = 1
     rules: tuple[LayerRule, ...] = ()
     seed: int = 0
+
+    @property
+    def scales_per_channel(self) -> bool:
+        """One scale per output channel: as asked, else for all methods but VecQ, which is defined
+        with one per tensor."""
+        return self.method != "vecq" if self.per_channel is None else self.per_channel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -209,7 +209,7 @@ class _Quantize(_Strict):
     enabled: bool = True
     bits: Text = "4"
     method: Name = "hessian"
-    per_channel: bool = True
+    per_channel: bool | None = None
     activations: Literal[8] | None = None
     keep_names: bool = False
 

@@ -81,16 +81,33 @@ def fold_constants(model: ir.Model) -> int:
     graph = model.graph
     asked = any(node.op_type == "Shape" for node in graph)
     shapes = infer_shapes(model, {}) if asked else {}
+    sliced = _only_sliced(graph)
     count = 0
     for node in list(graph):
-        values = _folded(model, node, shapes)
+        values = _folded(model, node, shapes, sliced)
         if values is not None:
             _become_constant(graph, node, values)
             count += 1
     return count
 
 
-def _folded(model: ir.Model, node: ir.Node, shapes: Mapping[str, OpenShape]) -> list[Array] | None:
+def _only_sliced(graph: ir.Graph) -> dict[str, int]:
+    """Constants that only ``Slice`` reads, with the number of readers: each gets that part.
+
+    Recurrent cells come out of PyTorch like this: the gates are cut apart and put in ONNX's order.
+    """
+    found: dict[str, int] = {}
+    for name, value in graph.initializers.items():
+        uses = value.uses()
+        alone = len(uses) > 1 and not value.is_graph_output()
+        if alone and all(use.node.op_type == "Slice" and use.idx == 0 for use in uses):
+            found[name] = len(uses)
+    return found
+
+
+def _folded(
+    model: ir.Model, node: ir.Node, shapes: Mapping[str, OpenShape], sliced: Mapping[str, int]
+) -> list[Array] | None:
     """Outputs of a node that may be folded, else None."""
     if node.domain not in ONNX_DOMAINS or any(v.is_graph_output() for v in node.outputs):
         return None
@@ -101,9 +118,13 @@ def _folded(model: ir.Model, node: ir.Node, shapes: Mapping[str, OpenShape]) -> 
     inputs = _constant_inputs(node)
     if not inputs or _unfolds(node, inputs):
         return None
-    if _output_elements(node, inputs) * 8 > _allowance(node, inputs, integers=True):
+    if _output_elements(node, inputs) * 8 > _allowance(node, inputs, sliced, integers=True):
         return None
-    return _evaluate(model, node, inputs)
+    outputs = _evaluate(model, node, inputs)
+    floats = any(a is not None and a.dtype.kind == "f" for a in outputs)
+    total = sum(a.nbytes for a in outputs if a is not None)
+    most = _allowance(node, inputs, sliced, integers=not floats)
+    return outputs if outputs and total <= most else None
 
 
 def _constant_inputs(node: ir.Node) -> dict[str, Array]:
@@ -136,12 +157,16 @@ def _unfolds(node: ir.Node, inputs: Mapping[str, Array]) -> bool:
     return integers and (node.op_type == "Cast" or any(a.dtype.kind == "f" for a in arrays))
 
 
-def _allowance(node: ir.Node, inputs: Mapping[str, Array], *, integers: bool) -> int:
+def _allowance(
+    node: ir.Node, inputs: Mapping[str, Array], sliced: Mapping[str, int], *, integers: bool
+) -> int:
     """Bytes that the outputs may take: a small amount, or what dies with the node."""
     dying = sum(
-        inputs[value.name or ""].nbytes
+        inputs[value.name or ""].nbytes // sliced.get(value.name or "", 1)
         for value in node.inputs
-        if value is not None and len(value.uses()) == 1 and not value.is_graph_output()
+        if value is not None
+        and not value.is_graph_output()
+        and (len(value.uses()) == 1 or value.name in sliced)
     )
     # A cast from half to single precision doubles the bytes of a weight that is then compressed.
     factor = 2 if node.op_type == "Cast" else 1
@@ -168,7 +193,8 @@ def _output_elements(node: ir.Node, inputs: Mapping[str, Array]) -> int:
             return sys.maxsize
 
 
-def _evaluate(model: ir.Model, node: ir.Node, inputs: Mapping[str, Array]) -> list[Array] | None:
+def _evaluate(model: ir.Model, node: ir.Node, inputs: Mapping[str, Array]) -> list[Any]:
+    """Outputs of a node alone; empty if it does not run."""
     proto = ir.serde.serialize_node(node)
     graph = onnx.GraphProto(name="fold", node=[proto])
     for name, array in inputs.items():
@@ -180,12 +206,9 @@ def _evaluate(model: ir.Model, node: ir.Node, inputs: Mapping[str, Array]) -> li
     try:
         values = run_limited(open_session(alone, optimize=False), {}, _SECONDS)
     except Unsupported:
-        return None
+        return []
     found = iter(values)
-    outputs: list[Any] = [next(found) if name else None for name in names]
-    floats = any(a is not None and a.dtype.kind == "f" for a in outputs)
-    total = sum(a.nbytes for a in outputs if a is not None)
-    return outputs if total <= _allowance(node, inputs, integers=not floats) else None
+    return [next(found) if name else None for name in names]
 
 
 def _become_constant(graph: ir.Graph, node: ir.Node, values: list[Any]) -> None:

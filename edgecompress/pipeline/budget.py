@@ -88,7 +88,7 @@ class _Price:
         if self.kind == "params":
             return count_parameters(stages)
         if self.kind == "latency" and self.pricing is not None:
-            return self.pricing(stages, layer)
+            return self.pricing.seconds(stages, layer)
         whole = len(stages) == 1 and stages[0] is layer.stage
         macs = layer.macs if whole else count_macs(stages, layer.input_shape)
         if macs is None:

@@ -30,9 +30,6 @@ from edgecompress.ranks.energy import energy_ranks, lost_energy
 from edgecompress.ranks.fixed import fixed_ranks
 from edgecompress.ranks.ratio import ratio_ranks
 
-Pricing = Callable[[Sequence[Stage], Layer], float]
-"""Predicted seconds on the target for some stages in a layer's place."""
-
 MOST_RANKS = 24
 """Ranks tried for a bond, and half their square root each for a format with two."""
 
@@ -49,6 +46,19 @@ on a Winograd array only very small ranks are faster for some layers. A judgemen
 WIDE_MULTIPLE, NARROW_MULTIPLE = 16, 8
 """Rank multiples from 64 channels on, and from 32 on; below, any rank. Source: onnxruntime's
 blocked layout: with 32 channels, rank 20 took as long as 32 (docs/decomposition.md)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pricing:
+    """What stages cost on a device.
+
+    Attributes:
+        target: The device's name, for messages.
+        seconds: Predicted time of some stages in a layer's place.
+    """
+
+    target: str
+    seconds: Callable[[Sequence[Stage], Layer], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,14 +149,15 @@ def survey(
     kept = tuple(c for c in gaining if c.loss <= most)
     if kept:
         return Survey(layer=layer, candidates=kept)
-    if gaining:
+    if gaining and pricing is not None:
         least = min(c.loss for c in gaining) ** 0.5
-        reason = f"stays dense: what is faster on the target is wrong by {least:.0%} of its output"
+        faster = f"what is faster on {pricing.target}"
+        reason = f"stays dense: {faster} is wrong by {least:.0%} of its output"
         return Survey(layer=layer, reason=reason)
     if not found:
         return Survey(layer=layer, reason="stays dense: no rank of a usable format meets the rule")
     best = max(found, key=lambda candidate: candidate.gain)
-    return Survey(layer=layer, reason=_too_little(best, pricing is not None))
+    return Survey(layer=layer, reason=_too_little(best, pricing))
 
 
 def best_of(survey: Survey, options: DecomposeOptions) -> Candidate | None:
@@ -270,7 +281,7 @@ def _tried(layer: Layer, form: Format, ranks: tuple[int, ...], moments: Moments 
 def _gain(layer: Layer, stages: Sequence[Stage], pricing: Pricing | None) -> float:
     """Share of predicted time, else of MACs, else of weights, that the stages save."""
     if pricing is not None:
-        before, after = pricing([layer.stage], layer), pricing(stages, layer)
+        before, after = (pricing.seconds(each, layer) for each in ([layer.stage], stages))
         return 1.0 - after / before if before > 0 else 0.0
     macs = count_macs(stages, layer.input_shape)
     if macs is not None and layer.macs:
@@ -278,8 +289,8 @@ def _gain(layer: Layer, stages: Sequence[Stage], pricing: Pricing | None) -> flo
     return 1.0 - count_parameters(stages) / max(1, layer.parameters)
 
 
-def _too_little(best: Candidate, priced: bool) -> str:
+def _too_little(best: Candidate, pricing: Pricing | None) -> str:
     """Why the best candidate is not good enough."""
     ranks = ", ".join(map(str, best.ranks))
-    what = "the time on the target" if priced else "the multiply-accumulates"
+    what = f"the time on {pricing.target}" if pricing else "the multiply-accumulates"
     return f"stays dense: {best.format} rank {ranks} would take {1.0 - best.gain:.2f}x {what}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from edgecompress.core.report import (
     Verification,
 )
 from edgecompress.core.samples import Samples
+from edgecompress.core.scratch import temporary_folder
 from edgecompress.graph.hashing import file_fact
 from edgecompress.graph.model import Model, load_model
 from edgecompress.graph.pack import pack
@@ -40,7 +40,7 @@ from edgecompress.pipeline.plan_file import load_plan
 from edgecompress.pipeline.preprocess import parse_preprocess
 from edgecompress.pipeline.replay import check_data, follow
 from edgecompress.pipeline.request import CompressRequest
-from edgecompress.pipeline.source import as_onnx
+from edgecompress.pipeline.source import as_onnx, torch_reading
 from edgecompress.pipeline.transform import Outcome, first_reasons, transform
 from edgecompress.pipeline.versions import versions
 
@@ -62,9 +62,11 @@ def run_compress(request: CompressRequest) -> tuple[CompressionReport, Plan]:
     if replayed is not None:
         request = follow(request, replayed)
     targets = tuple(load_target(name) for name in request.targets)
-    with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
-        request.progress("reading the model", 0, 0)
-        source = _as_onnx(request, Path(folder))
+    reading = torch_reading(
+        request.input_shapes, factory=request.torch_factory, trust_input=request.trust_input
+    )
+    request.progress("reading the model", 0, 0)
+    with as_onnx(request.model, reading) as source:
         model = load_model(source, input_shapes=request.input_shapes)
         _check_something(model)
         before = _latencies(source, targets, request)
@@ -116,17 +118,6 @@ def _check_output(request: CompressRequest) -> None:
         raise InputOutputFailed("the output exists", where=str(path), hint="--force overwrites it")
 
 
-def _as_onnx(request: CompressRequest, folder: Path) -> Path:
-    shapes = list(request.input_shapes.values())
-    return as_onnx(
-        request.model,
-        folder,
-        factory=request.torch_factory,
-        trust_input=request.trust_input,
-        input_shape=shapes[0] if shapes else None,
-    )
-
-
 def _check_something(model: Model) -> None:
     found = model.find_layers()
     if not found.layers:
@@ -169,8 +160,8 @@ def _write(
         pack(model, activations=options.activations is not None, keep_names=keep_names)
     test = test or load_samples(f"random:{request.seed}", model, limit=VERIFY_SAMPLES)
     request.progress("verifying", 0, 0)
-    with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
-        trial = Path(folder) / "model.onnx"
+    with temporary_folder() as folder:
+        trial = folder / "model.onnx"
         save_model(model, trial, keep_names=keep_names)
         try:
             verification = verify_file(trial, test.feeds, reference=source)
@@ -199,7 +190,9 @@ def _latencies(
     if not targets:
         return ()
     model = load_model(path, normalize=False)
-    return tuple(estimate_latency(model, target, request.input_shapes) for target in targets)
+    named = request.output if path == request.output else request.model
+    reports = (estimate_latency(model, target, request.input_shapes) for target in targets)
+    return tuple(replace(one, model=replace(one.model, path=str(named))) for one in reports)
 
 
 def _total_macs(layers: Sequence[Layer]) -> int | None:
@@ -227,7 +220,7 @@ def _plan(request: CompressRequest, outcome: Outcome, samples: Samples | None) -
         target=request.targets[0] if request.targets else "",
         seed=request.seed,
         activations=quantized.activations,
-        per_channel=quantized.per_channel,
+        per_channel=quantized.scales_per_channel,
         keep_names=quantized.keep_names,
         layers=outcome.plans,
         skips=outcome.skips,

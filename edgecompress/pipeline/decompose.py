@@ -70,7 +70,7 @@ def decompose(
         model: Float.
         options: What is asked for.
         samples: Calibration data for errors of outputs; None for errors of weights.
-        pricing: Predicted seconds on the target; None counts multiply-accumulates.
+        pricing: Of the target; None counts multiply-accumulates.
         progress: Called with a phase, layers done and layers in all.
 
     Returns:

@@ -123,7 +123,7 @@ def _check_data(options: QuantizeOptions, samples: Samples | None) -> None:
     if coarse and method.needs_data:
         raise UsageError(
             f"the grid {coarse[0]} needs calibration data",
-            hint="give --data; or ask for 3, 4 or 8 bits; or insist with --method vecq",
+            hint="give --data; or ask for 3, 4 or 8 bits; or insist with --method l2",
         )
 
 
@@ -148,7 +148,7 @@ def _choose(
         bits = (rule and rule.bits) or options.bits
         grid = grid_named(DEFAULT_GRID if bits == "auto" else bits)
         choice = _settle(layer, grid, options, samples)
-        reason = _why_not_smaller(choice, per_channel=options.per_channel)
+        reason = _why_not_smaller(choice, options)
         if reason:
             skips.append(Skip(layer.name, reason, layer.parameters))
         else:
@@ -186,13 +186,13 @@ def _row_length(stage: WeightStage) -> int:
     return int(np.prod(stage.weight.shape[1:], dtype=np.int64))
 
 
-def _why_not_smaller(choice: _Choice, *, per_channel: bool) -> str:
+def _why_not_smaller(choice: _Choice, options: QuantizeOptions) -> str:
     """Why a layer is left float because packing it would cost bytes; empty if it saves some."""
     values = choice.layer.stage.weight.to_dense()
-    scale = np.ones(_scale_shape(choice.layer.stage, per_channel=per_channel), np.float32)
+    scale = np.ones(_scale_shape(choice.layer.stage, per_channel=options.scales_per_channel), np.float32)
     codes = np.full(values.shape, choice.grid.largest, np.int8)
     packed = packed_bytes(Affine(codes, scale, choice.grid))
-    if packed < values.nbytes:
+    if values.nbytes - packed >= options.minimum_saving_bytes:
         return ""
     return f"too small: packed it would take {packed} bytes, as it is {values.nbytes}"
 
@@ -245,7 +245,7 @@ def _run(
         return
     if feeds is None or not QUANTIZERS.get(options.method).needs_data:
         for choice in choices:
-            affine = _quantize_weight(choice, None, per_channel=options.per_channel)
+            affine = _quantize_weight(choice, None, per_channel=options.scales_per_channel)
             stage = replace(choice.layer.stage, weight=affine)
             model.replace(choice.layer, [stage], choice.layer.bias)
             yield choice, _result(choice, affine, _weight_error(choice.layer, affine))
@@ -268,7 +268,7 @@ def _quantize_step(step: Step, choice: _Choice, options: QuantizeOptions) -> Lay
         )
     if moments is None:
         choice = replace(choice, method=DATA_FREE)
-    affine = _quantize_weight(choice, moments, per_channel=options.per_channel)
+    affine = _quantize_weight(choice, moments, per_channel=options.scales_per_channel)
     stage = replace(layer.stage, weight=affine)
     if isinstance(layer.stage, Embedding | Recurrent):
         step.replace([stage], layer.bias)

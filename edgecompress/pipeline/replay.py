@@ -22,7 +22,7 @@ def quantize_options(plan: Plan) -> QuantizeOptions:
     rules = tuple(LayerRule(match=f"re:{re.escape(step.layer)}", bits=step.grid) for step in steps)
     methods = list(dict.fromkeys(step.method for step in steps))
     return QuantizeOptions(
-        method="hessian" if "hessian" in methods else (methods or ["vecq"])[0],
+        method="hessian" if "hessian" in methods else (methods or ["l2"])[0],
         per_channel=plan.per_channel,
         activations=plan.activations,
         keep_names=plan.keep_names,

@@ -92,7 +92,9 @@ def _pricing(targets: Sequence[Target]) -> Pricing | None:
     if not targets:
         return None
     first = targets[0]
-    return lambda stages, layer: price_stages(stages, layer, first)
+    return Pricing(
+        target=first.name, seconds=lambda stages, layer: price_stages(stages, layer, first)
+    )
 
 
 def first_reasons(skips: Sequence[Skip]) -> str:

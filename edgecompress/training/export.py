@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import io
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from pathlib import Path
 
 import onnx
 import torch
 
 from edgecompress.core.arrays import Shape
 from edgecompress.core.errors import Unsupported
+from edgecompress.core.scratch import temporary_folder
 
 BATCH = "batch"
 OPSET = 20
@@ -120,8 +119,8 @@ def _two_rows(example: torch.Tensor) -> torch.Tensor:
 
 
 def _export(target: object, arguments: tuple[torch.Tensor, ...], **options: object) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder, _quiet():
-        file = Path(folder) / "model.onnx"
+    with temporary_folder() as folder, _quiet():
+        file = folder / "model.onnx"
         torch.onnx.export(target, arguments, file, external_data=False, verbose=False, **options)  # type: ignore[arg-type]
         proto = onnx.load(file)
     _strip(proto)
