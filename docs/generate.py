@@ -21,12 +21,13 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTICE = "<!-- Made by docs/generate.py; change the code, not this file. -->\n"
 
 EXAMPLES = {
-    2: "an unknown option; `--rank` with `--energy`; `--max-size 100` without a unit",
+    2: "an unknown option; `--rank` with `--energy`; `--max-size 100` without a unit; "
+    "`--min-accuracy` on data without labels",
     3: "`--max-size`, `--max-latency`, `--max-drop`, `--min-accuracy`; outputs and reports are "
     "written first",
     4: "truncated file, not a model, a graph with a cycle, weights that are NaN",
     5: "no layer with float weights; a model that is compressed already",
-    6: "wrong shape, NaN, no labels where accuracy is asked for, a file that is no data",
+    6: "wrong shape, NaN, labels that do not fit the model, a file that is no data",
     7: "unknown key in a recipe, target or plan; unknown target; PyTorch input without PyTorch",
     8: "no such file, no permission, disk full, output exists without `--force`, output is input",
     9: "optimised and unoptimised onnxruntime disagree; nothing is at the output's name",

@@ -6,8 +6,8 @@ They raise subclasses of `EdgeCompressError`; a limit that is not met is in the 
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from edgecompress.core.report import (
         CompressionReport,
         EvaluationReport,
+        FileFact,
         InspectionReport,
         LatencyReport,
     )
     from edgecompress.graph.model import Model
     from edgecompress.pipeline.request import Progress
+    from edgecompress.pipeline.source import TorchReading
 
 
 class RunSettings(TypedDict, total=False):
@@ -91,8 +93,10 @@ def plan(
     **settings: Unpack[RunSettings],
 ) -> Plan:
     """What `compress` would do, layer by layer. It is decided by doing it, and takes as long."""
-    with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
-        output = Path(folder) / "model.onnx"
+    from edgecompress.core.scratch import temporary_folder
+
+    with temporary_folder() as folder:
+        output = folder / "model.onnx"
         return _run("compress", model, output, decompose, quantize, settings)[1]
 
 
@@ -101,22 +105,27 @@ def estimate_latency(
     targets: Sequence[str],
     *,
     input_shapes: Mapping[str, Shape] | None = None,
+    torch_factory: str | None = None,
+    trust_input: bool = False,
 ) -> tuple[LatencyReport, ...]:
     """Predicted latency of the graph as it is written, one report per target.
 
     Args:
-        model: ONNX file.
+        model: ONNX or PyTorch file.
         targets: Names or paths.
         input_shapes: For inputs whose shape is open beyond the batch axis.
+        torch_factory, trust_input: For PyTorch files, see `CompressRequest`.
     """
-    from edgecompress.graph.model import load_model
     from edgecompress.hardware.target import load_target
     from edgecompress.pipeline import estimate
+    from edgecompress.pipeline.source import torch_reading
 
+    reading = torch_reading(input_shapes, factory=torch_factory, trust_input=trust_input)
     shapes = input_shapes or {}
     devices = [load_target(target) for target in targets]
-    graph = load_model(model, normalize=False)
-    return tuple(estimate.estimate_latency(graph, device, shapes) for device in devices)
+    with _as_written(model, reading, {}) as (graph, file):
+        reports = [estimate.estimate_latency(graph, device, shapes) for device in devices]
+    return tuple(replace(report, model=file) for report in reports)
 
 
 def evaluate(  # noqa: PLR0913 - all but two by name
@@ -128,42 +137,75 @@ def evaluate(  # noqa: PLR0913 - all but two by name
     limit: int | None = None,
     gates: Gates | None = None,
     input_shapes: Mapping[str, Shape] | None = None,
+    torch_factory: str | None = None,
+    trust_input: bool = False,
 ) -> EvaluationReport:
     """Accuracy on labelled data; with a reference also fidelity and the ratio of the times.
 
     Args:
-        model: ONNX file.
+        model: ONNX or PyTorch file.
         data: As for ``--data``.
-        reference: ONNX file to compare with.
+        reference: File to compare with.
         preprocess: As for ``--preprocess``.
         limit: At most this many samples.
         gates: Limits.
         input_shapes: For inputs whose shape is open.
+        torch_factory, trust_input: For PyTorch files, see `CompressRequest`.
     """
-    from edgecompress.graph.model import load_model
     from edgecompress.pipeline import evaluate as evaluation
     from edgecompress.pipeline.data import load_samples
     from edgecompress.pipeline.preprocess import parse_preprocess
+    from edgecompress.pipeline.source import torch_reading
 
     steps = parse_preprocess(preprocess)
     shapes = input_shapes or {}
-    measured = load_model(model, normalize=False, input_shapes=shapes)
-    other = (
-        None if reference is None else load_model(reference, normalize=False, input_shapes=shapes)
-    )
-    samples = load_samples(data, measured, preprocess=steps, limit=limit)
-    report = evaluation.evaluate(measured, other, samples, gates=gates)
-    return replace(report, warnings=samples.warnings)
+    reading = torch_reading(shapes, factory=torch_factory, trust_input=trust_input)
+    with ExitStack() as stack:
+        measured, file = stack.enter_context(_as_written(model, reading, shapes))
+        other, other_file = (
+            (None, None)
+            if reference is None
+            else stack.enter_context(_as_written(reference, reading, shapes))
+        )
+        samples = load_samples(data, measured, preprocess=steps, limit=limit)
+        report = evaluation.evaluate(measured, other, samples, gates=gates)
+    return replace(report, model=file, reference=other_file, warnings=samples.warnings)
 
 
 def inspect(
-    model: str | Path, *, input_shapes: Mapping[str, Shape] | None = None
+    model: str | Path,
+    *,
+    input_shapes: Mapping[str, Shape] | None = None,
+    torch_factory: str | None = None,
+    trust_input: bool = False,
 ) -> InspectionReport:
-    """Layers with shapes, multiply-accumulates, bytes and bits, as the file has them."""
-    from edgecompress.graph.model import load_model
-    from edgecompress.pipeline import inspect as inspection
+    """Layers with shapes, multiply-accumulates, bytes and bits, as the file has them.
 
-    return inspection.inspect(load_model(model, normalize=False, input_shapes=input_shapes or {}))
+    Args:
+        model: ONNX or PyTorch file.
+        input_shapes: For inputs whose shape is open.
+        torch_factory, trust_input: For PyTorch files, see `CompressRequest`.
+    """
+    from edgecompress.pipeline import inspect as inspection
+    from edgecompress.pipeline.source import torch_reading
+
+    reading = torch_reading(input_shapes, factory=torch_factory, trust_input=trust_input)
+    with _as_written(model, reading, input_shapes or {}) as (graph, file):
+        return replace(inspection.inspect(graph), model=file)
+
+
+@contextmanager
+def _as_written(
+    path: str | Path, reading: TorchReading, input_shapes: Mapping[str, Shape]
+) -> Iterator[tuple[Model, FileFact]]:
+    """A model as its file has it, and the file that the user named."""
+    from edgecompress.graph.hashing import file_fact
+    from edgecompress.graph.model import load_model
+    from edgecompress.pipeline.source import as_onnx
+
+    with as_onnx(Path(path), reading) as source:
+        model = load_model(source, normalize=False, input_shapes=input_shapes)
+        yield model, model.file if source == Path(path) else file_fact(Path(path))
 
 
 def _run(

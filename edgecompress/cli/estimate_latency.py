@@ -27,7 +27,7 @@ from edgecompress.cli.entry import Run
         ),
     ),
     options.GATE_LATENCY,
-    options.READING[:1],
+    options.READING,
     options.REPORTING,
 )
 @click.pass_obj
@@ -40,6 +40,8 @@ def estimate_latency(
     per_layer: bool,
     max_latency: str | None,
     input_shapes: tuple[str, ...],
+    torch_factory: str | None,
+    trust_input: bool,
     reports: tuple[str, ...],
     output_format: str,
 ) -> None:
@@ -62,7 +64,13 @@ def estimate_latency(
     limits = read_gates({"max_latency": max_latency}, Gates())
     shapes = read_input_shapes(input_shapes)
     check_report_files(reports, others=(model, *targets))
-    latencies = api.estimate_latency(model, targets, input_shapes=shapes)
+    latencies = api.estimate_latency(
+        model,
+        targets,
+        input_shapes=shapes,
+        torch_factory=torch_factory,
+        trust_input=trust_input,
+    )
     slowest = max(latency.latency_s for latency in latencies)
     gates = check_gates(limits, latency_s=slowest)
     publish(Estimate(latencies, gates, per_layer), reports, output_format)

@@ -28,7 +28,7 @@ from edgecompress.cli.entry import Run
     ),
     options.PREPROCESS,
     options.GATE_ACCURACY,
-    options.READING[:1],
+    options.READING,
     options.REPORTING,
 )
 @click.pass_obj
@@ -44,6 +44,8 @@ def evaluate(
     max_drop: str | None,
     min_accuracy: str | None,
     input_shapes: tuple[str, ...],
+    torch_factory: str | None,
+    trust_input: bool,
     reports: tuple[str, ...],
     output_format: str,
 ) -> None:
@@ -78,5 +80,7 @@ def evaluate(
             limit=limit,
             gates=gates,
             input_shapes=shapes,
+            torch_factory=torch_factory,
+            trust_input=trust_input,
         )
     publish(report, reports, output_format)

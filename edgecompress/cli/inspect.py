@@ -9,7 +9,7 @@ from edgecompress.cli.entry import Run
 
 
 @click.command("inspect")
-@options.apply(options.MODEL, options.READING[:1], options.REPORTING)
+@options.apply(options.MODEL, options.READING, options.REPORTING)
 @click.pass_obj
 def inspect(
     run: Run,
@@ -17,6 +17,8 @@ def inspect(
     *,
     model: str,
     input_shapes: tuple[str, ...],
+    torch_factory: str | None,
+    trust_input: bool,
     reports: tuple[str, ...],
     output_format: str,
 ) -> None:
@@ -29,4 +31,7 @@ def inspect(
     set_up_logs(debug=run.debug)
     shapes = read_input_shapes(input_shapes)
     check_report_files(reports, others=(model,))
-    publish(api.inspect(model, input_shapes=shapes), reports, output_format)
+    report = api.inspect(
+        model, input_shapes=shapes, torch_factory=torch_factory, trust_input=trust_input
+    )
+    publish(report, reports, output_format)

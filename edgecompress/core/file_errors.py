@@ -11,10 +11,15 @@ if TYPE_CHECKING:
 
 def describe_errors(error: ValidationError, model: type[BaseModel]) -> str:
     """All errors in one line, each with its field path; unknown keys get a suggestion."""
-    found = [_describe(dict(item), model) for item in error.errors()]
+    found = each_error(error, model)
     if len(found) == 1:
         return found[0]
     return f"{len(found)} errors: " + "; ".join(found)
+
+
+def each_error(error: ValidationError, model: type[BaseModel], *, prefix: str = "") -> list[str]:
+    """A sentence for each error; ``prefix`` goes before its field path."""
+    return [prefix + _describe(dict(item), model) for item in error.errors()]
 
 
 def _describe(item: dict[str, Any], model: type[BaseModel]) -> str:

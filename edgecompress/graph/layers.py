@@ -183,8 +183,11 @@ class LayerFinder:
                 name=name,
                 stage=stage,
                 bias=_bias_vector(bias, found.bias_factor, stage),
-                input_shape=operators.canonical_shape(
-                    shape_of(found.activation, self._shapes) or (), left=found.left
+                input_shape=_with_columns(
+                    operators.canonical_shape(
+                        shape_of(found.activation, self._shapes) or (), left=found.left
+                    ),
+                    stage,
                 ),
                 output_shape=operators.canonical_shape(
                     shape_of(output, self._shapes) or (), left=found.left
@@ -308,6 +311,13 @@ def _bias_vector(value: ir.Value | None, factor: float, stage: WeightStage) -> F
     outputs = stage.weight.shape[0]
     flat = np.broadcast_to(array.reshape(-1), (outputs,))
     return np.ascontiguousarray(flat if factor == 1.0 else flat * factor).astype(array.dtype)
+
+
+def _with_columns(shape: OpenShape, stage: WeightStage) -> OpenShape:
+    """The shape of what enters a matrix product; its weight knows an open last axis."""
+    if isinstance(stage, MatMul) and shape and shape[-1] is None:
+        return (*shape[:-1], stage.weight.shape[1])
+    return shape
 
 
 def dense_stage_values(stage: WeightStage) -> FloatArray:

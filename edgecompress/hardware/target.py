@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgecompress.core.errors import ConfigurationInvalid, InputOutputFailed
+from edgecompress.core.file_errors import each_error
 from edgecompress.hardware.families import family_named
 
 TARGET_FOLDER = Path(__file__).parent / "targets"
@@ -139,7 +140,8 @@ def parse_target(content: bytes, *, where: str) -> Target:
     problems += _source_problems(data)
     if common is None or parameters is None or problems:
         raise ConfigurationInvalid(
-            f"{len(problems)} problem(s) in the target: " + "; ".join(problems), where=where
+            f"{len(problems)} errors: {'; '.join(problems)}" if problems[1:] else problems[0],
+            where=where,
         )
     fields = {name: getattr(common, name) for name in type(common).model_fields}
     fields |= {
@@ -170,9 +172,7 @@ def _checked(
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        for problem in error.errors():
-            place = prefix + ".".join(str(part) for part in problem["loc"])
-            problems.append(f"{place}: {problem['msg']}" if place else str(problem["msg"]))
+        problems += each_error(error, kind, prefix=prefix)
     return None
 
 

@@ -54,9 +54,12 @@ def spend(
     picks = choose(tables, limit)
     if picks is None:
         least = sum(min(choice.cost for choice in table) for table in tables)
+        wanted, smallest, dearest = (
+            _amount(each, budget.kind) for each in (limit, least, sum(dense))
+        )
         raise BudgetTooSmall(
-            f"a budget of {limit:.6g} {KINDS[budget.kind]} cannot be met: "
-            f"the least is {least:.6g}, the dense model has {sum(dense):.6g}",
+            f"a budget of {wanted} {KINDS[budget.kind]} cannot be met: "
+            f"the least is {smallest}, the dense model has {dearest}",
             hint="allow more, or set a smaller rank multiple",
         )
     return {
@@ -64,6 +67,11 @@ def spend(
         for each, pick in zip(surveys, picks, strict=True)
         if pick < len(each.candidates)
     }
+
+
+def _amount(value: float, kind: str) -> str:
+    """Counts in full, seconds in a few digits."""
+    return f"{value:.6g}" if kind == "latency" else f"{value:,.0f}"
 
 
 class _Price:

@@ -14,11 +14,12 @@ from edgecompress.core.errors import (
     VerificationFailed,
 )
 from edgecompress.core.layers import Layer
-from edgecompress.core.options import QuantizeOptions
+from edgecompress.core.options import Gates, QuantizeOptions
 from edgecompress.core.plan import Plan
 from edgecompress.core.preprocess import Preprocess
 from edgecompress.core.report import (
     CompressionReport,
+    Fidelity,
     FileFact,
     LatencyReport,
     Verification,
@@ -35,7 +36,7 @@ from edgecompress.hardware.target import Target, load_target
 from edgecompress.pipeline.data import load_samples
 from edgecompress.pipeline.estimate import estimate_latency
 from edgecompress.pipeline.evaluate import compare_files
-from edgecompress.pipeline.gates import check_compression
+from edgecompress.pipeline.gates import check_compression, check_gates
 from edgecompress.pipeline.plan_file import load_plan
 from edgecompress.pipeline.preprocess import parse_preprocess
 from edgecompress.pipeline.replay import check_data, follow
@@ -145,9 +146,9 @@ def _check_gates_possible(request: CompressRequest, test: Samples | None) -> Non
     if gates.max_latency_s is not None and not request.targets:
         raise UsageError("--max-latency needs a --target")
     if gates.max_drop is not None and test is None:
-        raise UsageError("--max-drop needs data", hint="--data or --test-data")
+        raise UsageError("--max-drop needs data", hint="give --data or --test-data")
     if gates.min_accuracy is not None and (test is None or test.labels is None):
-        raise UsageError("--min-accuracy needs data with labels", hint="--test-data")
+        raise UsageError("--min-accuracy needs data with labels", hint="give them with --test-data")
 
 
 def _write(
@@ -169,8 +170,14 @@ def _write(
             _check_runs(source, test)
             raise
         fidelity = compare_files(source, trial, test)
+        _check_measured(request.gates, fidelity)
     written = save_model(model, request.output, keep_names=keep_names)
     return written, replace(verification, fidelity=fidelity)
+
+
+def _check_measured(gates: Gates, fidelity: Fidelity) -> None:
+    """Refuse a limit on what the model's outputs do not show, before anything is written."""
+    check_gates(Gates(max_drop=gates.max_drop, min_accuracy=gates.min_accuracy), fidelity=fidelity)
 
 
 def _check_runs(source: Path, test: Samples) -> None:

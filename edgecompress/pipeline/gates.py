@@ -72,10 +72,11 @@ def check_gates(
     if accuracy is None and fidelity is not None:
         accuracy = fidelity.accuracy
     size = None if size_bytes is None else float(size_bytes)
+    compared = "data and a reference: --data" if fidelity is None else "a model that gives scores"
     rows = (
         ("max-size", gates.max_size_bytes, size, "bytes", "a written model"),
         ("max-latency", gates.max_latency_s, latency_s, "s", "a device: --target"),
-        ("max-drop", gates.max_drop, drop(fidelity), "share", "data and a reference: --data"),
+        ("max-drop", gates.max_drop, drop(fidelity), "share", compared),
         ("min-accuracy", gates.min_accuracy, accuracy, "share", "data with labels: --data"),
     )
     results: list[GateResult] = []

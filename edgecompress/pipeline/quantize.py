@@ -166,7 +166,7 @@ def _settle(layer: Layer, grid: Grid, options: QuantizeOptions, samples: Samples
     if not QUANTIZERS.get(method).needs_data:
         return _Choice(layer=layer, grid=grid, method=method)
     if samples is None:
-        return _Choice(layer=layer, grid=grid, method=DATA_FREE, reason="no calibration data")
+        return _Choice(layer=layer, grid=grid, method=DATA_FREE, reason="quantized without data")
     match layer.stage:
         case Embedding():
             reason = "an embedding table is quantized without data"
@@ -189,7 +189,9 @@ def _row_length(stage: WeightStage) -> int:
 def _why_not_smaller(choice: _Choice, options: QuantizeOptions) -> str:
     """Why a layer is left float because packing it would cost bytes; empty if it saves some."""
     values = choice.layer.stage.weight.to_dense()
-    scale = np.ones(_scale_shape(choice.layer.stage, per_channel=options.scales_per_channel), np.float32)
+    scale = np.ones(
+        _scale_shape(choice.layer.stage, per_channel=options.scales_per_channel), np.float32
+    )
     codes = np.full(values.shape, choice.grid.largest, np.int8)
     packed = packed_bytes(Affine(codes, scale, choice.grid))
     if values.nbytes - packed >= options.minimum_saving_bytes:

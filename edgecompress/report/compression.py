@@ -176,10 +176,15 @@ def _bars(layers: tuple[LayerResult, ...]) -> Bars:
 def _all_skips(report: CompressionReport) -> Iterator[Skip]:
     """Skips, and layers with a reason to be other than asked; each reason of a layer once."""
     yield from report.skips
-    told = {(skip.layer, skip.reason) for skip in report.skips}
+    told: dict[str, list[str]] = {}
+    for skip in report.skips:
+        told.setdefault(skip.layer, []).append(skip.reason)
     for layer in report.layers:
-        if layer.reason and (layer.name, layer.reason) not in told:
-            yield Skip(layer.name, layer.reason, layer.parameters_before)
+        reason = layer.reason
+        for known in told.get(layer.name, ()):
+            reason = reason.replace(known, "").strip("; ")
+        if reason:
+            yield Skip(layer.name, reason, layer.parameters_before)
 
 
 def _verification(verification: Verification | None) -> Lines:

@@ -13,7 +13,8 @@ from edgecompress.report.names import elide
 from edgecompress.report.page import Bar, Bars, Lines, Page, Table
 
 _ROW = 22
-_NAME_WIDTH = 250
+_WIDEST_NAME = 250
+_LETTER_WIDTH = 7.5
 _CHART_WIDTH = 560
 _LABEL_WIDTH = 90
 _NAME_LETTERS = 36
@@ -41,9 +42,11 @@ tbody tr:nth-child(even) { background: var(--band); }
 .note { color: var(--soft); margin: .4rem 0; }
 li { overflow-wrap: anywhere; }
 .good li { color: var(--good); } .warning li { color: var(--warning); } .bad { color: var(--bad); }
-svg { max-width: 100%; height: auto; }
+svg { max-width: 100%; min-width: 38rem; height: auto; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
 svg .bar { fill: var(--bar); } svg .ghost { fill: var(--ghost); }
+@media (max-width: 40rem) { body { margin: 1rem auto; padding: 0 .8rem; }
+  th, td { padding-right: .6rem; } .name { min-width: 8rem; } ul { padding-left: 1.4rem; } }
 """
 
 _TEMPLATE = """<!DOCTYPE html>
@@ -85,18 +88,21 @@ _TEMPLATE = """<!DOCTYPE html>
 {%- endfor %}
 </ul>
 {%- else %}
-<svg viewBox="0 0 {{ width }} {{ section.height }}" width="{{ width }}" \
+<div class="scroll"><svg viewBox="0 0 {{ section.width }} {{ section.height }}" \
+width="{{ section.width }}" \
 height="{{ section.height }}" role="img" aria-label="{{ section.title }}">
 {%- for row in section.rows %}
-<text x="{{ name_width - 8 }}" y="{{ row.top + 15 }}" text-anchor="end">{{ row.name }}</text>
+<text x="{{ section.name_width - 8 }}" y="{{ row.top + 15 }}" \
+text-anchor="end">{{ row.name }}</text>
 {%- if row.ghost is not none %}
-<rect class="ghost" x="{{ name_width }}" y="{{ row.top + 3 }}" width="{{ row.ghost }}" \
+<rect class="ghost" x="{{ section.name_width }}" y="{{ row.top + 3 }}" width="{{ row.ghost }}" \
 height="16"/>
 {%- endif %}
-<rect class="bar" x="{{ name_width }}" y="{{ row.top + 5 }}" width="{{ row.bar }}" height="12"/>
+<rect class="bar" x="{{ section.name_width }}" y="{{ row.top + 5 }}" width="{{ row.bar }}" \
+height="12"/>
 <text x="{{ row.label_at }}" y="{{ row.top + 15 }}">{{ row.label }}</text>
 {%- endfor %}
-</svg>
+</svg></div>
 {%- endif %}
 </section>
 {%- endfor %}
@@ -118,7 +124,9 @@ class _BarRow:
 @dataclass(frozen=True, slots=True)
 class _Chart:
     title: str
+    width: int
     height: int
+    name_width: int
     rows: tuple[_BarRow, ...]
 
 
@@ -131,8 +139,6 @@ def render_html(page: Page) -> str:
         sections=[_section(section) for section in page.sections],
         style=Markup(_STYLE),
         style_hash=Markup(f"sha256-{digest}"),
-        width=_NAME_WIDTH + _CHART_WIDTH + _LABEL_WIDTH,
-        name_width=_NAME_WIDTH,
     )
 
 
@@ -148,11 +154,14 @@ def _section(section: Table | Lines | Bars) -> tuple[str, Table | Lines | _Chart
 
 def _chart(section: Bars) -> _Chart:
     longest = max(max(bar.value, bar.before or 0.0) for bar in section.bars) or 1.0
-    rows = tuple(_bar(bar, index, longest) for index, bar in enumerate(section.bars))
-    return _Chart(section.title, _ROW * len(rows), rows)
+    letters = max(len(elide(bar.name, _NAME_LETTERS)) for bar in section.bars)
+    names = min(_WIDEST_NAME, round(letters * _LETTER_WIDTH) + 8)
+    rows = tuple(_bar(bar, index, longest, names) for index, bar in enumerate(section.bars))
+    width = names + _CHART_WIDTH + _LABEL_WIDTH
+    return _Chart(section.title, width, _ROW * len(rows), names, rows)
 
 
-def _bar(bar: Bar, index: int, longest: float) -> _BarRow:
+def _bar(bar: Bar, index: int, longest: float, names: int) -> _BarRow:
     length = round(_CHART_WIDTH * bar.value / longest, 2)
     ghost = None if bar.before is None else round(_CHART_WIDTH * bar.before / longest, 2)
     return _BarRow(
@@ -161,5 +170,5 @@ def _bar(bar: Bar, index: int, longest: float) -> _BarRow:
         top=index * _ROW,
         bar=length,
         ghost=ghost,
-        label_at=_NAME_WIDTH + max(length, ghost or 0.0) + 6,
+        label_at=names + max(length, ghost or 0.0) + 6,
     )

@@ -42,7 +42,8 @@ def gate_value(value: float, unit: str) -> str:
         case "bytes":
             return f"{value:,.0f} bytes"
         case "s":
-            return f"{value * 1e3:.6g} ms"
+            scale, unit = (1e3, "ms") if value >= 1e-3 else (1e6, "µs")
+            return f"{value * scale:.6g} {unit}"
         case "share":
             return f"{value * 100:.4g} %"
         case _:

@@ -108,7 +108,7 @@ def _example(module: torch.nn.Module, shape: Shape, where: str) -> torch.Tensor:
         raise Unsupported(
             f"the network does not run on an input of shape {shape}: {_first_line(error)}",
             where=where,
-            hint="check --input-shape",
+            hint="check --input-shape; a network with several inputs is exported where it was made",
         ) from error
     return example
 

@@ -52,6 +52,7 @@ LOAD_FAILURES = (
     KeyError,
     OSError,
     RuntimeError,
+    SyntaxError,
     TypeError,
     ValueError,
 )
@@ -157,12 +158,25 @@ def _build(factory: str) -> torch.nn.Module:
                 where="--model",
                 hint="the module is looked up in the current folder and in PYTHONPATH",
             ) from error
-        network = make()
+        except Exception as error:
+            raise _failed(f"importing {module_name}", error) from error
+        try:
+            network = make()
+        except Exception as error:
+            raise _failed(f"{factory}()", error) from error
     if not isinstance(network, torch.nn.Module):
         raise UsageError(
             f"{factory} gives {type(network).__name__}, not a torch.nn.Module", where="--model"
         )
     return network
+
+
+def _failed(what: str, error: Exception) -> UsageError:
+    return UsageError(
+        f"{what} raises {type(error).__name__}: {_first_line(error)}",
+        where="--model",
+        hint="it has to give the network when it is called without arguments; --debug shows where",
+    )
 
 
 @contextmanager

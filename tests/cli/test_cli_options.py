@@ -43,11 +43,12 @@ EXPECTED = {
     | {"--decompose", "--no-decompose", "--quantize", "--no-quantize"},
     "decompose": RUN | RANKS,
     "quantize": RUN | QUANTIZE,
-    "estimate-latency": REPORTING | {"--target", "--per-layer", "--max-latency", "--input-shape"},
-    "evaluate": REPORTING
-    | {"--reference", "--data", "--limit", "--preprocess", "--input-shape"}
+    "estimate-latency": READING | REPORTING | {"--target", "--per-layer", "--max-latency"},
+    "evaluate": READING
+    | REPORTING
+    | {"--reference", "--data", "--limit", "--preprocess"}
     | {"--max-drop", "--min-accuracy"},
-    "inspect": REPORTING | {"--input-shape"},
+    "inspect": READING | REPORTING,
     "targets": set(),
     "schema": set(),
 }

@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnx.helper
+import onnx.parser
 import pytest
 
 import edgecompress
@@ -112,3 +116,28 @@ def test_generated_pages_are_up_to_date() -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_a_limit_that_the_outputs_do_not_show_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    """One output per sample has no largest entry, so --max-drop cannot be held."""
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.standard_normal((64, 64)), "v": rng.standard_normal((64, 1))}
+    graph = onnx.parser.parse_graph(
+        "g (float[n, 64] x) => (float[n, 1] y){ h = MatMul(x, w) r = Relu(h) y = MatMul(r, v) }"
+    )
+    graph.initializer.extend(
+        onnx.numpy_helper.from_array(array.astype(np.float32), name)
+        for name, array in weights.items()
+    )
+    opset = onnx.helper.make_opsetid("", 21)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)
+    onnx.save(model, tmp_path / "m.onnx")
+    refused = run(
+        *("quantize", tmp_path / "m.onnx", "-o", tmp_path / "o.onnx"),
+        *("--data", "random:1", "--max-drop", "1%"),
+        code=2,
+    )
+    assert "needs a model that gives scores" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]

@@ -125,10 +125,33 @@ def test_input_shapes() -> None:
             read_input_shapes(wrong)
 
 
+def test_vecq_has_one_scale_per_tensor_unless_asked_otherwise(tmp_path: Path) -> None:
+    """Source: VecQ (arXiv 2005.08501), which has one scale for a layer."""
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('[quantize]\nmethod = "vecq"\n')
+    other = tmp_path / "other.toml"
+    other.write_text("[quantize]\nper_channel = true\n")
+    found = [
+        settled("quantize", **options).quantize
+        for options in (
+            {},
+            {"method": "l2"},
+            {"method": "vecq"},
+            {"recipe": str(recipe)},
+            {"method": "vecq", "per_tensor": False},
+            {"method": "vecq", "recipe": str(other)},
+            {"method": "hessian", "recipe": str(recipe)},
+            {"per_tensor": True},
+        )
+    ]
+    per_channel = [each.scales_per_channel for each in found if each is not None]
+    assert per_channel == [True, True, False, False, True, True, True, False]
+
+
 def test_everything_assumed_is_told() -> None:
     asked = Asked(command="compress", model="m.onnx", output="o.onnx")
     texts = settings_as_text(settle(asked), asked)
-    assert texts["ranks"] == "0.5 of the macs"
+    assert texts["ranks"] == "a tolerance of 0.01 on the outputs"
     assert texts["bits"] == "4"
     assert texts["method"] == "hessian (without data)"
     assert texts["activations"] == "float"

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from interrupts import hear_interrupts
 
 TESTS = Path(__file__).resolve().parent.parent
 
@@ -149,7 +150,11 @@ def test_signals(number: signal.Signals, code: int, tmp_path: Path) -> None:
     )
     indented = textwrap.indent(body, "    ").strip()
     with subprocess.Popen(
-        script(indented), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        script(indented),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_interrupts,  # noqa: PLW1509 - nothing runs beside it in the child
     ) as process:
         for _ in range(300):
             if (tmp_path / "ready").exists():

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from interrupts import hear_interrupts
 from onnx import helper, numpy_helper
 
 from edgecompress.cli import main
@@ -221,6 +222,7 @@ def test_interrupted_in_the_middle(number: signal.Signals, code: int, tmp_path: 
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(scratch)},
+        preexec_fn=hear_interrupts,  # noqa: PLW1509 - nothing runs beside it in the child
     ) as process:
         assert process.stderr
         for line in process.stderr:

@@ -15,7 +15,7 @@ from benchmarks.robustness.check import COMMANDS, check
 from benchmarks.robustness.corpora import Case, node_cases, node_names, odd_cases, unpack_odd
 from benchmarks.robustness.measure import OUTCOMES
 
-SLICE = 30
+SLICE = 200
 """Models of each corpus in an ordinary test run."""
 
 

@@ -29,7 +29,7 @@ from edgecompress.core.stages import Conv, Stage
 from edgecompress.graph.model import Model, load_model
 from edgecompress.graph.save import save_model
 from edgecompress.graph.session import open_session, run_feeds
-from edgecompress.pipeline.decompose import apply_plan, decompose
+from edgecompress.pipeline.decompose import Pricing, apply_plan, decompose
 
 TEXT = """
 <ir_version: 10, opset_import: ["" : 21]>
@@ -178,10 +178,12 @@ def test_layer_that_gets_slower_on_the_target_stays_dense(model: Model, samples:
 
     before = _outputs(model, samples)
     options = _options(Budget("macs", ratio=0.5), minimum_gain=0.1, format="spatial")
-    plans, results, skips = decompose(model, options, samples, slow_chains)
+    plans, results, skips = decompose(
+        model, options, samples, Pricing(target="npu", seconds=slow_chains)
+    )
     assert plans == []
     reasons = {skip.layer: skip.reason for skip in skips}
-    assert "would take 2.00x the time on the target" in reasons["first"]
+    assert "would take 2.00x the time on npu" in reasons["first"]
     assert all(result.action == "kept" for result in results)
     np.testing.assert_array_equal(_outputs(model, samples), before)
 
@@ -194,7 +196,9 @@ def test_what_is_fast_but_wrong_stays_dense(model: Model, samples: Samples) -> N
         return 0.5 if len(stages) > 1 and small else 1.0
 
     options = _options(Budget("macs", ratio=0.5), minimum_gain=0.1, format="spatial")
-    plans, _, skips = decompose(model, options, samples, only_rank_one)
+    plans, _, skips = decompose(
+        model, options, samples, Pricing(target="npu", seconds=only_rank_one)
+    )
     assert plans == []
     assert any("of its output" in skip.reason for skip in skips)
 
@@ -207,8 +211,24 @@ def test_latency_budget_uses_predicted_time(model: Model) -> None:
         )
 
     total = sum(layer.parameters for layer in model.find_layers().layers)
-    decompose(model, _options(Budget("latency", limit=1e-6 * 0.6 * total)), None, by_weights)
+    pricing = Pricing(target="npu", seconds=by_weights)
+    decompose(model, _options(Budget("latency", limit=1e-6 * 0.6 * total)), None, pricing)
     assert sum(layer.parameters for layer in model.find_layers().layers) <= 0.6 * total
+
+
+def test_an_open_axis_that_the_weight_knows_is_no_obstacle(tmp_path: Path) -> None:
+    """Shape inference often loses the features that enter a classifier; its weight has them."""
+    graph = onnx.parser.parse_graph("g (float[n, k] x) => (float[n, 40] y) { y = MatMul(x, w) }")
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((64, 4)) @ rng.standard_normal((4, 40))
+    graph.initializer.append(onnx.numpy_helper.from_array(weight.astype(np.float32), "w"))
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)])
+    made.ir_version = 10
+    onnx.save(made, tmp_path / "open.onnx")
+    model = load_model(tmp_path / "open.onnx")
+    assert model.find_layers().layers[0].input_shape == (None, 64)
+    plans, _, _ = decompose(model, _options(Budget("macs", ratio=0.5)), None, None)
+    assert [plan.step for plan in plans] == ["decompose"]
 
 
 def test_tight_budget_falls_back_to_any_rank(model: Model) -> None:

@@ -140,6 +140,38 @@ def test_shape_arithmetic_is_folded(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, normal(2, 3, 4).reshape(-1, 4))
 
 
+def test_weights_whose_parts_are_put_in_another_order_are_folded(tmp_path: Path) -> None:
+    """As PyTorch's exporter writes the gates of a recurrent cell."""
+    text = """g (float[3, 2, 5] x) => (float[3, 1, 2, 64] y) {
+        z = Constant<value_ints = [0]>() one = Constant<value_ints = [64]>()
+        two = Constant<value_ints = [128]>() three = Constant<value_ints = [192]>()
+        end = Constant<value_ints = [256]>()
+        a = Slice(w, z, one, z) b = Slice(w, one, two, z)
+        c = Slice(w, two, three, z) d = Slice(w, three, end, z)
+        t = Concat<axis = 0>(a, d, b, c) v = Unsqueeze(t, z)
+        y, h, s = LSTM<hidden_size = 64>(x, v, r) }"""
+    constants = {"w": normal(256, 5), "r": normal(1, 256, 64)}
+    model = loaded(tmp_path, built(text, **constants))
+    assert operators(model) == ["LSTM"]
+    assert {layer.weight_shape for layer in model.find_layers().layers} == {
+        (1, 256, 5),
+        (1, 256, 64),
+    }
+    x = {"x": normal(3, 2, 5, seed=2)}
+    (wanted,) = run_reference(built(text, **constants), x)[:1]
+    (found,) = run_unoptimized(model.to_proto(), x)[:1]
+    assert relative_l2(wanted, found) < FLOAT32_GRAPH_RELATIVE_L2
+
+
+def test_parts_that_overlap_are_not_copied(tmp_path: Path) -> None:
+    text = """g (float[300] x) => (float[300] y) {
+        z = Constant<value_ints = [0]>() i = Constant<value_ints = [1]>()
+        m = Constant<value_ints = [300]>() n = Constant<value_ints = [301]>()
+        a = Slice(w, z, m) b = Slice(w, i, n) p = Add(x, a) y = Mul(p, b) }"""
+    model = loaded(tmp_path, built(text, w=normal(301)))
+    assert operators(model).count("Slice") == 2
+
+
 @pytest.mark.parametrize(
     ("body", "left"),
     [

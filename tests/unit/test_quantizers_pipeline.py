@@ -181,7 +181,7 @@ def test_coarse_grids_without_data_are_refused(tmp_path: Path, bits: str) -> Non
 
 def test_without_data_the_fallback_is_named(tmp_path: Path) -> None:
     plans, results, _ = quantize(small_net(tmp_path), QuantizeOptions(), None)
-    assert {(p.method, p.reason) for p in plans} == {("l2", "no calibration data")}
+    assert {(p.method, p.reason) for p in plans} == {("l2", "quantized without data")}
     assert all(0 < (r.relative_error or 0) < 0.2 for r in results)
 
 

@@ -157,6 +157,13 @@ def test_gates_are_held_against_what_was_found() -> None:
     assert check_gates(Gates()) == ()
 
 
+def test_a_drop_needs_scores() -> None:
+    """A regression model was compared, but there is no largest score that could have changed."""
+    compared = Fidelity(samples=9, relative_l2=0.1, sqnr_db=20.0, top1_agreement=None)
+    with pytest.raises(UsageError, match=r"--max-drop is set.*needs a model that gives scores"):
+        check_gates(Gates(max_drop=0.5), fidelity=compared)
+
+
 @pytest.mark.parametrize(
     ("gates", "words"),
     [

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import made_reports as made
 import pytest
 from hostile_names import HOSTILE_NAMES
 
+from edgecompress.core.layers import Skip
 from edgecompress.report.forms import Estimate, Report, render
 from edgecompress.report.terminal import Terminal
 
@@ -82,6 +84,16 @@ def test_before_and_after_with_the_number_of_samples() -> None:
     assert "n = 1,000" in text
     assert "±10 %" in text
     assert "random data" in text
+
+
+def test_a_reason_of_a_layer_is_told_once() -> None:
+    """Both steps left the layer for the same reason, and one of them gave a second."""
+    report = made.compression()
+    first = replace(made.layer("cell"), reason="a recurrent cell; quantized without data")
+    skips = (Skip("cell", "a recurrent cell", 64),)
+    text = render(replace(report, layers=(first,), skips=skips), "text", Terminal(width=80))
+    assert text.count("a recurrent cell") == 1
+    assert text.count("quantized without data") == 1
 
 
 def test_skips_are_grouped_by_reason() -> None:

@@ -6,6 +6,7 @@ import os
 import pickle
 import sys
 import zipfile
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ torch = pytest.importorskip("torch")
 import onnxruntime as ort  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
+import edgecompress  # noqa: E402
 from edgecompress.core.errors import (  # noqa: E402
     ConfigurationInvalid,
     EdgeCompressError,
@@ -76,6 +78,14 @@ def small():
 
 def not_a_network():
     return 3
+
+
+def lost():
+    return {}["setting"]
+
+
+def asks(size):
+    return nn.Linear(size, 3)
 
 
 class OneRow(nn.Module):
@@ -318,13 +328,56 @@ def test_state_dict_of_other_things(networks) -> None:
         ("no_such_module:small", "cannot import no_such_module:small"),
         ("my_networks:none", "cannot import my_networks:none"),
         ("my_networks:not_a_network", "gives int, not a torch.nn.Module"),
+        ("my_networks:lost", "my_networks:lost() raises KeyError: 'setting'"),
+        ("my_networks:asks", "my_networks:asks() raises TypeError"),
+        ("no_python:small", "importing no_python raises SyntaxError"),
     ],
 )
 def test_wrong_factory(networks, factory: str, words: str) -> None:
     path = networks / "weights.pth"
+    (networks / "no_python.py").write_text("def small(:")
     torch.save(small_network(networks).state_dict(), path)
     text = message(UsageError, path, factory=factory, trust_input=True, input_shape=(1, 6))
     assert words in text
+
+
+def test_reports_on_a_file_name_that_file(networks) -> None:
+    """estimate-latency, inspect and evaluate take PyTorch files like ONNX ones."""
+    path = networks / "weights.pth"
+    network = small_network(networks)
+    torch.save(network.state_dict(), path)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((40, 6)).astype(np.float32)
+    labels = network(torch.tensor(x)).argmax(1).numpy()
+    np.savez(networks / "data.npz", input=x, y=labels)
+    options = {
+        "torch_factory": "my_networks:small",
+        "trust_input": True,
+        "input_shapes": {"input": (1, 6)},
+    }
+    (latency,) = edgecompress.estimate_latency(path, ["roofline-generic"], **options)
+    inspection = edgecompress.inspect(path, **options)
+    evaluation = edgecompress.evaluate(path, str(networks / "data.npz"), reference=path, **options)
+    assert latency.macs == inspection.macs == 6 * 5 + 5 * 3
+    assert evaluation.accuracy == 1.0
+    facts = [latency.model, inspection.model, evaluation.model, evaluation.reference]
+    assert {fact.path for fact in facts if fact} == {str(path)}
+    assert {fact.sha256 for fact in facts if fact} == {sha256(path.read_bytes()).hexdigest()}
+    with pytest.raises(UnsafeInput):
+        edgecompress.inspect(path, torch_factory="my_networks:small")
+
+
+def test_an_error_about_an_export_names_the_users_file(networks) -> None:
+    path = networks / "weights.pth"
+    torch.save(small_network(networks).state_dict(), path)
+    with pytest.raises(UsageError, match="there is no input 'x'") as failure:
+        edgecompress.inspect(
+            path,
+            torch_factory="my_networks:small",
+            trust_input=True,
+            input_shapes={"x": (1, 6)},
+        )
+    assert failure.value.where == str(path)
 
 
 def test_input_shape_is_needed_and_must_fit(networks) -> None:
