@@ -32,6 +32,7 @@ from edgecompress.pipeline.candidates import (
 )
 from edgecompress.pipeline.layer_rules import check_rules
 from edgecompress.pipeline.moments import feeds_in_memory, fitted_bias, gather_moments
+from edgecompress.pipeline.outcome import kept_result
 from edgecompress.pipeline.sensitivity import Probe, make_probe, sensitivities
 from edgecompress.pipeline.tolerance import (
     budget_kind,
@@ -145,7 +146,9 @@ def apply_plan(
         progress("decomposing", count, len(targets))
         done[layer.name] = _apply(model, layer, step, wanted[layer.name], seed)
     why = reasons or {}
-    results = [done.get(layer.name) or _kept(layer, why.get(layer.name, "")) for layer in layers]
+    results = [
+        done.get(layer.name) or kept_result(layer, why.get(layer.name, "")) for layer in layers
+    ]
     skips = [
         Skip(layer.name, why[layer.name], layer.parameters)
         for layer in layers
@@ -279,19 +282,6 @@ def _apply(
         storage_bits_after=after * _weight_bits(layer),
         relative_error=measured_loss(layer, weight, moments) ** 0.5,
         reason=plan.reason,
-    )
-
-
-def _kept(layer: Layer, reason: str) -> LayerResult:
-    return LayerResult(
-        name=layer.name,
-        action="kept",
-        parameters_before=layer.parameters,
-        parameters_after=layer.parameters,
-        macs_before=layer.macs,
-        macs_after=layer.macs,
-        storage_bits_after=layer.parameters * _weight_bits(layer),
-        reason=reason,
     )
 
 

@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from edgecompress.core.layers import Layer
 from edgecompress.core.report import LayerResult
+
+
+def kept_result(layer: Layer, reason: str) -> LayerResult:
+    """The result of a layer that stays as it is, and why."""
+    return LayerResult(
+        name=layer.name,
+        action="kept",
+        parameters_before=layer.parameters,
+        parameters_after=layer.parameters,
+        macs_before=layer.macs,
+        macs_after=layer.macs,
+        storage_bits_after=layer.stage.weight.storage_bits,
+        reason=reason,
+    )
 
 
 def merge_results(

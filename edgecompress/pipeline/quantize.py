@@ -24,6 +24,7 @@ from edgecompress.graph.stepper import Step, Stepper
 from edgecompress.pipeline.activations import calibrate_activations
 from edgecompress.pipeline.calibration import measure_moments
 from edgecompress.pipeline.layer_rules import check_rules, rule_for
+from edgecompress.pipeline.outcome import kept_result
 from edgecompress.quantizers import QUANTIZERS
 from edgecompress.quantizers.base import Moments
 
@@ -95,7 +96,7 @@ def quantize(
         results.append(outcome)
         progress(f"quantizing {choice.layer.name}", len(results), total)
     kept = {skip.layer: skip.reason for skip in skips}
-    results += [_kept(layer, kept[layer.name]) for layer in layers if layer.name in kept]
+    results += [kept_result(layer, kept[layer.name]) for layer in layers if layer.name in kept]
     if options.activations is not None and samples is not None and choices:
         progress("calibrating activations", 0, 0)
         model.activation_ranges.update(calibrate_activations(model, samples))
@@ -367,17 +368,4 @@ def _result(choice: _Choice, affine: Affine, error: float) -> LayerResult:
         storage_bits_after=affine.storage_bits,
         relative_error=error,
         reason=choice.reason,
-    )
-
-
-def _kept(layer: Layer, reason: str) -> LayerResult:
-    return LayerResult(
-        name=layer.name,
-        action="kept",
-        parameters_before=layer.parameters,
-        parameters_after=layer.parameters,
-        macs_before=layer.macs,
-        macs_after=layer.macs,
-        storage_bits_after=layer.stage.weight.storage_bits,
-        reason=reason,
     )

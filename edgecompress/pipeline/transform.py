@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from edgecompress.core.errors import Unsupported
 from edgecompress.core.layers import Layer, Skip
+from edgecompress.core.options import Budget, RankRule
 from edgecompress.core.plan import LayerPlan, Plan
 from edgecompress.core.report import LayerResult
 from edgecompress.core.samples import Samples
@@ -17,6 +18,9 @@ from edgecompress.pipeline.estimate import price_stages
 from edgecompress.pipeline.outcome import merge_results
 from edgecompress.pipeline.quantize import quantize
 from edgecompress.pipeline.request import CompressRequest
+
+ROUNDING = 0.01
+"""A budget given as a share counts as met this close to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,8 @@ def transform(
         plans += step[0]
         decomposed += step[1]
         skips += step[2]
+        if replayed is None:
+            model.notes += missed_budget(request.decompose.ranks, decomposed)
     if request.quantize is not None:
         request.progress("quantizing", 0, 0)
         step = quantize(model, request.quantize, samples, request.progress)
@@ -77,6 +83,27 @@ def transform(
         )
     after = model.find_layers().layers
     return Outcome(tuple(plans), results, tuple(skips), found.layers, after)
+
+
+def missed_budget(rule: RankRule, results: Sequence[LayerResult]) -> list[str]:
+    """That a budget was asked for and more is left, in words; nothing if it is met.
+
+    With a target only layers that get faster there are decomposed, so a budget of parameters or
+    multiply-accumulates may be out of reach.
+    """
+    if not isinstance(rule, Budget) or rule.kind not in ("params", "macs"):
+        return []
+    if rule.kind == "params":
+        before = sum(result.parameters_before for result in results)
+        after = sum(result.parameters_after for result in results)
+    else:
+        before = sum(result.macs_before or 0 for result in results)
+        after = sum(result.macs_after or 0 for result in results)
+    limit = rule.limit if rule.limit is not None else (rule.ratio or 0.0) * before
+    if after <= limit * (1 + ROUNDING):
+        return []
+    unit = {"params": "parameters", "macs": "multiply-accumulates"}[rule.kind]
+    return [f"the budget was {limit:,.0f} {unit}, {after:,} are left: see what stays dense and why"]
 
 
 def _with_reasons(results: Sequence[LayerResult], skips: Sequence[Skip]) -> tuple[LayerResult, ...]:

@@ -182,7 +182,7 @@ def _all_skips(report: CompressionReport) -> Iterator[Skip]:
     for layer in report.layers:
         reason = layer.reason
         for known in told.get(layer.name, ()):
-            reason = reason.replace(known, "").strip("; ")
+            reason = f"; {reason}; ".replace(f"; {known}; ", "; ").strip("; ")
         if reason:
             yield Skip(layer.name, reason, layer.parameters_before)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from edgecompress.core.options import Budget, EnergyRank
 from edgecompress.core.plan import LayerPlan, Plan
 from edgecompress.core.report import LayerResult
 from edgecompress.pipeline.layer_rules import rule_for
 from edgecompress.pipeline.outcome import merge_results
 from edgecompress.pipeline.replay import quantize_options
+from edgecompress.pipeline.transform import missed_budget
 
 
 def _result(name: str, action: str, bits: int, **more: object) -> LayerResult:
@@ -82,3 +84,17 @@ def test_a_plan_gives_each_layer_its_own_grid_and_skips_the_rest() -> None:
     assert [rule.bits if rule else None for rule in grids] == ["ternary", "8", None, None]
     assert [rule.skip if rule else None for rule in grids] == [False, False, True, True]
     assert (options.method, options.seed, options.keep_names) == ("vecq", 3, True)
+
+
+def test_a_budget_that_is_out_of_reach_is_told() -> None:
+    results = [
+        _result("a", "decomposed", 320, parameters_after=5, macs_before=1000, macs_after=400),
+        _result("b", "kept", 320, macs_before=1000, macs_after=1000),
+    ]
+    (said,) = missed_budget(Budget("macs", ratio=0.5), results)
+    assert said.startswith("the budget was 1,000 multiply-accumulates, 1,400 are left")
+    (said,) = missed_budget(Budget("params", limit=12), results)
+    assert said.startswith("the budget was 12 parameters, 15 are left")
+    assert missed_budget(Budget("macs", ratio=0.7), results) == []
+    assert missed_budget(Budget("latency", ratio=0.1), results) == []
+    assert missed_budget(EnergyRank(0.9), results) == []
