@@ -24,7 +24,7 @@ import made_reports as made
 from edgecompress import api
 from edgecompress.core import errors
 
-def estimate(model, targets, input_shapes):
+def estimate(model, targets, input_shapes, **torch):
     {body}
     from edgecompress.report.forms import Estimate
     return made.estimate(names=({name!r},)).reports
