@@ -28,7 +28,6 @@ class Expected:
     Attributes:
         model: File name in ``models/``.
         options: Given to every command.
-        writing_options: Given to those that write a model.
         slice: Whether every test run takes it, not only the full one.
         codes: Exit code by command.
         reasons: What a refusal has to say, by command; empty where there is none.
@@ -36,14 +35,9 @@ class Expected:
 
     model: str
     options: tuple[str, ...]
-    writing_options: tuple[str, ...]
     slice: bool
     codes: dict[str, int]
     reasons: dict[str, str]
-
-    def options_of(self, command: str) -> tuple[str, ...]:
-        """The options of a command."""
-        return self.options + (self.writing_options if command in WRITING else ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +67,6 @@ def expected_outcomes() -> list[Expected]:
         Expected(
             model=name,
             options=tuple(row.get("options", ())),
-            writing_options=tuple(row.get("writing_options", ())),
             slice=row.get("slice", False),
             codes={command: row[command] for command in COMMANDS},
             reasons=row.get("reasons", {}),

@@ -84,7 +84,7 @@ def measure(expected: Expected, models: Path) -> dict[str, Any]:
     rows = {}
     with tempfile.TemporaryDirectory() as name:
         for command in COMMANDS:
-            done = run(command, models / expected.model, Path(name), expected.options_of(command))
+            done = run(command, models / expected.model, Path(name), expected.options)
             rows[command] = describe(command, done)
             print(f"{expected.model} {command}: {done.code} {done.seconds:.1f} s", file=sys.stderr)
             if done.code != expected.codes[command]:

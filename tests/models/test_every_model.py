@@ -35,9 +35,7 @@ def test_model(
 ) -> None:
     if not (full or expected.slice):
         pytest.skip("not in the slice; --full runs it")
-    done = run(
-        command, data_dir / "models" / expected.model, tmp_path, expected.options_of(command)
-    )
+    done = run(command, data_dir / "models" / expected.model, tmp_path, expected.options)
     assert done.code == expected.codes[command], done.error
     if done.code:
         assert expected.reasons.get(command, "") in done.error
