@@ -199,13 +199,12 @@ def _as_written(
     path: str | Path, reading: TorchReading, input_shapes: Mapping[str, Shape]
 ) -> Iterator[tuple[Model, FileFact]]:
     """A model as its file has it, and the file that the user named."""
-    from edgecompress.graph.hashing import file_fact
     from edgecompress.graph.model import load_model
-    from edgecompress.pipeline.source import as_onnx
+    from edgecompress.pipeline.source import as_onnx, named_file
 
     with as_onnx(Path(path), reading) as source:
         model = load_model(source, normalize=False, input_shapes=input_shapes)
-        yield model, model.file if source == Path(path) else file_fact(Path(path))
+        yield model, named_file(Path(path), source, model.file)
 
 
 def _run(

@@ -26,7 +26,6 @@ from edgecompress.core.report import (
 )
 from edgecompress.core.samples import Samples
 from edgecompress.core.scratch import temporary_folder
-from edgecompress.graph.hashing import file_fact
 from edgecompress.graph.model import Model, load_model
 from edgecompress.graph.pack import pack
 from edgecompress.graph.save import save_model
@@ -39,9 +38,9 @@ from edgecompress.pipeline.evaluate import compare_files
 from edgecompress.pipeline.gates import check_compression, check_gates
 from edgecompress.pipeline.plan_file import load_plan
 from edgecompress.pipeline.preprocess import parse_preprocess
-from edgecompress.pipeline.replay import check_data, follow
+from edgecompress.pipeline.replay import check_data, check_model, follow
 from edgecompress.pipeline.request import CompressRequest
-from edgecompress.pipeline.source import as_onnx, torch_reading
+from edgecompress.pipeline.source import as_onnx, named_file, torch_reading
 from edgecompress.pipeline.transform import Outcome, first_reasons, transform
 from edgecompress.pipeline.versions import versions
 
@@ -69,6 +68,9 @@ def run_compress(request: CompressRequest) -> tuple[CompressionReport, Plan]:
     request.progress("reading the model", 0, 0)
     with as_onnx(request.model, reading) as source:
         model = load_model(source, input_shapes=request.input_shapes)
+        file = named_file(request.model, source, model.file)
+        if replayed is not None:
+            check_model(replayed, file)
         _check_something(model)
         before = _latencies(source, targets, request)
         preprocess = parse_preprocess(request.preprocess)
@@ -82,7 +84,7 @@ def run_compress(request: CompressRequest) -> tuple[CompressionReport, Plan]:
         after = _latencies(request.output, targets, request)
     report = CompressionReport(
         command=request.command,
-        input=file_fact(request.model),
+        input=file,
         output=output,
         layers=outcome.results,
         skips=outcome.skips,
@@ -98,7 +100,7 @@ def run_compress(request: CompressRequest) -> tuple[CompressionReport, Plan]:
         settings=dict(request.settings),
         seed=request.seed,
     )
-    plan = _plan(request, outcome, samples)
+    plan = _plan(request, file, outcome, samples)
     return replace(report, gates=check_compression(request.gates, report)), plan
 
 
@@ -217,10 +219,12 @@ def _warnings(model: Model, data: Sequence[Samples | None]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(said))
 
 
-def _plan(request: CompressRequest, outcome: Outcome, samples: Samples | None) -> Plan:
+def _plan(
+    request: CompressRequest, file: FileFact, outcome: Outcome, samples: Samples | None
+) -> Plan:
     quantized = request.quantize or QuantizeOptions()
     return Plan(
-        input_sha256=file_fact(request.model).sha256,
+        input_sha256=file.sha256,
         data_sha256=samples.sha256 if samples else "",
         calibration=request.calibration,
         preprocess=request.preprocess or "",

@@ -8,8 +8,8 @@ from dataclasses import replace
 from edgecompress.core.errors import ConfigurationInvalid
 from edgecompress.core.options import DecomposeOptions, LayerRule, QuantizeOptions
 from edgecompress.core.plan import Plan
+from edgecompress.core.report import FileFact
 from edgecompress.core.samples import Samples
-from edgecompress.graph.hashing import file_fact
 from edgecompress.pipeline.request import CompressRequest
 
 
@@ -32,18 +32,7 @@ def quantize_options(plan: Plan) -> QuantizeOptions:
 
 
 def follow(request: CompressRequest, plan: Plan) -> CompressRequest:
-    """The request with everything that a plan decides taken from the plan.
-
-    Raises:
-        ConfigurationInvalid: The plan was made for another model.
-    """
-    found = file_fact(request.model).sha256
-    if found != plan.input_sha256:
-        raise ConfigurationInvalid(
-            f"the plan was made for a model with sha256 {plan.input_sha256[:12]}..., "
-            f"not for this one ({found[:12]}...)",
-            where=str(request.plan),
-        )
+    """The request with everything that a plan decides taken from the plan."""
     steps = {layer.step for layer in plan.layers}
     return replace(
         request,
@@ -53,6 +42,20 @@ def follow(request: CompressRequest, plan: Plan) -> CompressRequest:
         preprocess=plan.preprocess or None,
         seed=plan.seed,
     )
+
+
+def check_model(plan: Plan, file: FileFact) -> None:
+    """Refuse a model other than the one that a plan was made for.
+
+    Raises:
+        ConfigurationInvalid: It is another one.
+    """
+    if file.sha256 != plan.input_sha256:
+        raise ConfigurationInvalid(
+            f"the plan was made for a model with sha256 {plan.input_sha256[:12]}..., "
+            f"not for this one ({file.sha256[:12]}...)",
+            where=file.path,
+        )
 
 
 def check_data(plan: Plan, samples: Samples | None) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from edgecompress.core.arrays import Shape
 from edgecompress.core.errors import EdgeCompressError
+from edgecompress.core.report import FileFact
 from edgecompress.core.scratch import temporary_folder
+from edgecompress.graph.hashing import file_fact
 
 TORCH_SUFFIXES = (".pt", ".pth", ".pt2", ".safetensors", ".bin", ".ckpt")
 """Files that are read with PyTorch; everything else is taken for ONNX."""
@@ -73,3 +75,14 @@ def as_onnx(path: Path, reading: TorchReading) -> Iterator[Path]:
         except EdgeCompressError as error:
             error.where = error.where.replace(str(exported), str(path))
             raise
+
+
+def named_file(path: Path, source: Path, read: FileFact) -> FileFact:
+    """The file that the user named, external data included.
+
+    Args:
+        path: What the user named.
+        source: The ONNX file that `as_onnx` gave for it.
+        read: What was read from ``source``.
+    """
+    return read if source == path else file_fact(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -141,3 +142,17 @@ def test_a_limit_that_the_outputs_do_not_show_is_refused_before_anything_is_writ
     )
     assert "needs a model that gives scores" in refused.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_external_data_count_as_part_of_the_model(sample_models: Path, tmp_path: Path) -> None:
+    proto = onnx.load(sample_models / "digits_cnn.onnx")
+    model, data = tmp_path / "m.onnx", tmp_path / "m.data"
+    onnx.save(proto, model, save_as_external_data=True, location=data.name, size_threshold=100)
+    run("quantize", model, "-o", tmp_path / "o.onnx", "--report", tmp_path / "r.json")
+    report = json.loads((tmp_path / "r.json").read_text())
+    whole = model.stat().st_size + data.stat().st_size
+    assert report["input"]["size_bytes"] == whole
+    both = hashlib.sha256(model.read_bytes() + data.read_bytes()).hexdigest()
+    assert report["input"]["sha256"] == both
+    plan = json.loads((tmp_path / "o.plan.json").read_text())
+    assert plan["input_sha256"] == both
