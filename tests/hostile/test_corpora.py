@@ -15,7 +15,7 @@ from benchmarks.robustness.check import COMMANDS, check
 from benchmarks.robustness.corpora import Case, node_cases, node_names, odd_cases, unpack_odd
 from benchmarks.robustness.measure import OUTCOMES
 
-SLICE = 200
+SLICE = 300
 """Models of each corpus in an ordinary test run."""
 
 
@@ -36,8 +36,9 @@ def chosen(corpus: str, full: bool) -> list[str]:
         done = [name for name in names if 0 in LISTED[name].values()]
         refused = [name for name in names if name not in done]
         draw = random.Random(0)
-        half = SLICE // 2
-        names = draw.sample(done, min(half, len(done))) + draw.sample(refused, half)
+        taken = draw.sample(done, min(SLICE // 2, len(done)))
+        rest = min(SLICE - len(taken), len(refused))
+        names = taken + draw.sample(refused, rest)
     return [name.partition("/")[2] for name in names]
 
 
