@@ -32,7 +32,9 @@ def table(document: dict[str, Any]) -> str:
         size = f"{first['float_bytes']:,}"
         accuracy = _percent([first["float_accuracy"]])
         lines.append(_line([network, "float", accuracy, size, *times, "1"]))
-        lines += [_line(["", name, *_facts(row, targets)]) for name, row in rows.items()]
+        lines += [
+            _line(["", _named(name, row), *_facts(row, targets)]) for name, row in rows.items()
+        ]
     draws = document["calibration_draws"]
     lines.append(
         f"\nAccuracy on {' and '.join(counts)} test samples that no setting was chosen on, mean of "
@@ -41,6 +43,12 @@ def table(document: dict[str, Any]) -> str:
         "by `make bench-first-screen`.\n"
     )
     return "\n".join(lines)
+
+
+def _named(name: str, row: dict[str, Any]) -> str:
+    """A setting, and that it changed no layer where it did not."""
+    idle = "decomposed" in name and row["macs"] == row["float_macs"]
+    return f"{name} (no layer gains: as it was)" if idle else name
 
 
 def _facts(row: dict[str, Any], targets: list[str]) -> list[str]:

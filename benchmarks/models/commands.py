@@ -86,7 +86,7 @@ def arguments(command: str, model: Path, output: Path, options: tuple[str, ...])
         case "quantize":
             own = ["--bits", "4"]
         case _:
-            own = ["--bits", "4", "--no-decompose", "--target", TARGET]
+            own = ["--bits", "4", "--target", TARGET]
     return [command, str(model), "--output", str(output), *own, *report, *options]
 
 

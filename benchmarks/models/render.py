@@ -16,13 +16,20 @@ RESULTS, PAGE = HERE / "results.json", HERE / "results.md"
 HEAD = """# Real models
 
 Every model by each of the four commands, data-free: `decompose --energy 0.95`, `quantize` and
-`compress --no-decompose` at 4 bits, `estimate-latency` on `systolic-ws-32`. A number in a
+`compress` at 4 bits, `estimate-latency` on `systolic-ws-32`. A number in a
 command's column is the exit code of a refusal: see `docs/exit-codes.md`. Written by
 `make bench-models`.
 
-| model | decompose | quantize | estimate | compress | file at 4 bit | ratio | below 8 bit |
-|---|---|---|---|---|---|---|---|
+| model | decompose | quantize | estimate | compress | file at 4 bit | ratio | below 8 bit | error |
+|---|---|---|---|---|---|---|---|---|
 """
+
+
+ERRORS = (
+    "The error is the relative L2 error of the outputs on 16 random inputs, without calibration "
+    "data: where it is large, the outputs are near zero on noise or the network needs `--data`; "
+    "accuracy on real data is in `../quantization` and `../first_screen`."
+)
 
 
 def page(document: dict[str, Any]) -> str:
@@ -30,7 +37,7 @@ def page(document: dict[str, Any]) -> str:
     models = document["models"]
     parts = [HEAD, *(_row(name, rows) for name, rows in models.items()), "\n"]
     done = [rows["quantize"] for rows in models.values() if not rows["quantize"]["code"]]
-    parts.append(f"{len(done)} of {len(models)} files come out of `quantize --bits 4`.\n")
+    parts.append(f"{len(done)} of {len(models)} files come out of `quantize --bits 4`. {ERRORS}\n")
     parts.append("\n## What stays at 8 bits or above, and why\n\n")
     for name, rows in models.items():
         parts += _exceptions(name, rows)
@@ -44,10 +51,15 @@ def _row(name: str, rows: dict[str, Any]) -> str:
     order = ("decompose", "quantize", "estimate-latency", "compress")
     codes = ["done" if not rows[c]["code"] else str(rows[c]["code"]) for c in order]
     small = rows["quantize"]
-    facts = ["", "", ""]
+    facts = ["", "", "", ""]
     if not small["code"]:
         share = small["share_below_8_bits"]
-        facts = [f"{small['bytes_after']:,} B", f"{small['ratio']:.2f}", f"{100 * share:.1f} %"]
+        facts = [
+            f"{small['bytes_after']:,} B",
+            f"{small['ratio']:.2f}",
+            f"{100 * share:.1f} %",
+            f"{small['relative_l2']:.2g}",
+        ]
     return f"| {' | '.join((name, *codes, *facts))} |\n"
 
 

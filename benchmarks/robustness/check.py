@@ -13,15 +13,20 @@ from onnx import numpy_helper
 from benchmarks.robustness.corpora import RUNTIME_ERRORS, Case, Outputs, run
 from edgecompress.core.errors import EdgeCompressError
 from edgecompress.core.options import DecomposeOptions, EnergyRank, QuantizeOptions
+from edgecompress.graph.model import load_model
+from edgecompress.hardware.target import load_target
 from edgecompress.pipeline.compress import run_compress
+from edgecompress.pipeline.estimate import estimate_latency
 from edgecompress.pipeline.request import CompressRequest
 
-COMMANDS = ("decompose", "quantize")
+COMMANDS = ("decompose", "quantize", "compress", "estimate-latency")
+TARGET = "systolic-ws-32"
 DOCUMENTED_REFUSALS = (4, 5, 10, 11)
 """Exit codes that a model alone can cause: invalid, unsupported or nothing to do, limit, unsafe."""
-BOUNDS = {"decompose": 1e-4, "quantize": 0.05}
-"""Relative L2 error of an output: full rank in float32, and 8-bit weights. Where a network is so
-sensitive that plain rounding does worse, 8-bit weights may be as far off as plain rounding is."""
+BOUNDS = {"decompose": 1e-4, "quantize": 0.05, "compress": 0.05}
+"""Relative L2 error of an output: full rank in float32, and 8-bit weights (`compress`: both).
+Where a network is so sensitive that plain rounding does worse, 8-bit weights may be as far off as
+plain rounding is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,21 +47,22 @@ class Outcome:
 
 
 def request(command: str, model: Path, output: Path) -> CompressRequest:
-    """Full-rank decomposition, or 8-bit weights; data-free."""
+    """Full-rank decomposition, 8-bit weights, or both; data-free."""
     decompose = DecomposeOptions(ranks=EnergyRank(1.0), rank_multiple=1, minimum_gain=-1e9)
+    quantize = QuantizeOptions(bits="8", minimum_saving_bytes=-(1 << 40))
     return CompressRequest(
         command=command,
         model=model,
         output=output,
-        decompose=decompose if command == "decompose" else None,
-        quantize=QuantizeOptions(bits="8", minimum_saving_bytes=-(1 << 40))
-        if command == "quantize"
-        else None,
+        decompose=decompose if command in ("decompose", "compress") else None,
+        quantize=quantize if command in ("quantize", "compress") else None,
     )
 
 
 def check(case: Case, command: str, folder: Path) -> Outcome:
     """Run a command on a case; anything that is not an `EdgeCompressError` comes through."""
+    if command == "estimate-latency":
+        return estimate(case)
     output = folder / f"{case.path.stem}.{command}.onnx"
     try:
         run_compress(request(command, case.path, output))
@@ -75,10 +81,22 @@ def check(case: Case, command: str, folder: Path) -> Outcome:
         return Outcome(code=0, problem=f"the written file does not run: {failure}")
     error = largest_error(outputs, case.outputs, exact=command == "decompose")
     bound = BOUNDS[command]
-    if command == "quantize" and error > bound:
+    if command != "decompose" and error > bound:
         bound = max(bound, _rounding_error(case))
     problem = f"an output is off by {error:.2g}, bound {bound:.2g}" if error > bound else ""
     return Outcome(code=0, error=error, problem=problem)
+
+
+def estimate(case: Case) -> Outcome:
+    """Price a case on one target: a finite time, and every operator priced or flagged."""
+    try:
+        report = estimate_latency(load_model(case.path, normalize=False), load_target(TARGET), {})
+    except EdgeCompressError as refusal:
+        odd = refusal.exit_code not in DOCUMENTED_REFUSALS
+        problem = f"refused with {refusal.exit_code}: {refusal}" if odd else ""
+        return Outcome(code=refusal.exit_code, message=str(refusal), problem=problem)
+    finite = np.isfinite(report.latency_s) and report.latency_s >= 0
+    return Outcome(code=0, problem="" if finite else f"a latency of {report.latency_s} s")
 
 
 def _rounding_error(case: Case) -> float:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from edgecompress.core.arrays import Shape
-
 
 @dataclass(frozen=True, slots=True)
 class FixedRanks:
@@ -151,11 +149,3 @@ class Gates:
     max_latency_s: float | None = None
     max_drop: float | None = None
     min_accuracy: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class InputShape:
-    """A concrete shape for one graph input whose shape is open."""
-
-    name: str
-    shape: Shape

@@ -216,7 +216,7 @@ class _Quantize(_Strict):
     @field_validator("bits")
     @classmethod
     def _known_grid(cls, bits: str) -> str | None:
-        return _check_grid(bits, "auto")
+        return _check_grid(bits)
 
 
 class _Gates(_Strict):

@@ -12,7 +12,6 @@ import onnx_ir as ir
 from edgecompress.core.arrays import Array, FloatArray
 from edgecompress.core.layers import Layer, Skip
 from edgecompress.core.stages import MatMul, WeightStage
-from edgecompress.core.tensors import Dense
 from edgecompress.graph import operators
 from edgecompress.graph.layout import Layout, Order
 from edgecompress.graph.values import (
@@ -318,12 +317,6 @@ def _with_columns(shape: OpenShape, stage: WeightStage) -> OpenShape:
     if isinstance(stage, MatMul) and shape and shape[-1] is None:
         return (*shape[:-1], stage.weight.shape[1])
     return shape
-
-
-def dense_stage_values(stage: WeightStage) -> FloatArray:
-    """The float weights of a layer as found."""
-    weight = stage.weight
-    return weight.values if isinstance(weight, Dense) else weight.to_dense()
 
 
 __all__ = ["ALREADY_QUANTIZED", "INSIDE_A_BODY", "Findings", "LayerFinder", "Order", "Place"]

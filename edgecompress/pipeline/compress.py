@@ -46,6 +46,9 @@ from edgecompress.pipeline.versions import versions
 
 VERIFY_SAMPLES = 16
 
+LARGE_ERROR = 0.5
+"""Relative error of the outputs from which the report says so in its warnings."""
+
 
 def run_compress(request: CompressRequest) -> tuple[CompressionReport, Plan]:
     """Compress one file.
@@ -95,7 +98,7 @@ def run_compress(request: CompressRequest) -> tuple[CompressionReport, Plan]:
         verification=verification,
         latency_before=before,
         latency_after=after,
-        warnings=_warnings(model, (samples, test)),
+        warnings=_warnings(model, (samples, test), verification.fidelity),
         versions=versions(),
         settings=dict(request.settings),
         seed=request.seed,
@@ -209,11 +212,20 @@ def _total_macs(layers: Sequence[Layer]) -> int | None:
     return sum(known) if len(known) == len(layers) else None
 
 
-def _warnings(model: Model, data: Sequence[Samples | None]) -> tuple[str, ...]:
+def _warnings(
+    model: Model, data: Sequence[Samples | None], fidelity: Fidelity | None
+) -> tuple[str, ...]:
     said = [*model.notes]
+    if fidelity is not None and fidelity.relative_l2 >= LARGE_ERROR:
+        said.append(
+            f"THE OUTPUTS ARE FAR OFF: {fidelity.relative_l2:.0%} on {fidelity.source}; use more "
+            "bits, calibration data, or --max-drop as a gate"
+        )
     for samples in data:
         if samples is not None:
             said += samples.warnings
+    if any(layer.macs is None for layer in model.find_layers().layers):
+        said.append("multiply-accumulates are not counted: a shape is open, see --input-shape")
     if data[0] is None:
         said.append("no calibration data: weights were fitted on their own, not on what they do")
     return tuple(dict.fromkeys(said))

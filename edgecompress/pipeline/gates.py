@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from edgecompress.core.errors import UsageError
-from edgecompress.core.options import Budget, Gates
-from edgecompress.core.quantities import read_budget, read_share, read_size, read_time
+from edgecompress.core.options import Gates
+from edgecompress.core.quantities import read_share, read_size, read_time
 from edgecompress.core.report import CompressionReport, Fidelity, GateResult
 
 T = TypeVar("T")
@@ -38,15 +38,6 @@ def parse_share(text: str, *, option: str) -> float:
         UsageError: Not a share from 0 to 1.
     """
     return _as_usage(read_share, text, option)
-
-
-def parse_budget(kind: str, text: str) -> Budget:
-    """A budget from ``50%`` or an amount; ``kind`` is ``params``, ``macs`` or ``latency``.
-
-    Raises:
-        UsageError: Neither a share nor an amount.
-    """
-    return _as_usage(lambda value: read_budget(kind, value), text, f"--target-{kind}")
 
 
 def check_gates(

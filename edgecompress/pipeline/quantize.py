@@ -49,6 +49,8 @@ COARSE_WITHOUT_DATA = (
     "grids of 2 bits or less without calibration data usually destroy a network: check its accuracy"
 )
 
+NO_RANGES = "8-bit activations in matrix products only: those of convolutions need --data"
+
 Outcome = tuple[list[LayerPlan], list[LayerResult], list[Skip]]
 
 
@@ -87,7 +89,7 @@ def quantize(
     layers = model.find_layers().layers
     origins = {layer.name: model.origins.get(layer.name, layer.name) for layer in layers}
     check_rules([*origins, *model.origins.values()], options.rules)
-    _check_data(options, samples)
+    _check_data(layers, options, samples)
     choices, skips = _choose(layers, origins, options, samples)
     feeds = _affordable(model, layers, samples)
     total = len(choices)
@@ -100,6 +102,8 @@ def quantize(
     if options.activations is not None and samples is not None and choices:
         progress("calibrating activations", 0, 0)
         model.activation_ranges.update(calibrate_activations(model, samples))
+    if options.activations is not None and samples is None:
+        model.notes.append(NO_RANGES)
     if samples is None and any(_is_coarse(choice.grid) for choice in choices):
         model.notes.append(COARSE_WITHOUT_DATA)
     order = {layer.name: index for index, layer in enumerate(layers)}
@@ -107,20 +111,21 @@ def quantize(
     return [_plan(choice) for choice in choices], results, skips
 
 
-def _check_data(options: QuantizeOptions, samples: Samples | None) -> None:
+def _check_data(layers: Sequence[Layer], options: QuantizeOptions, samples: Samples | None) -> None:
     """Refuse what cannot work without data."""
     method = QUANTIZERS.get(options.method)
     if options.activations not in (None, 8):
         raise UsageError(f"activations of {options.activations} bits", hint="8, or leave it out")
     if samples is not None:
         return
-    if options.activations is not None:
+    products = any(isinstance(layer.stage, MatMul) for layer in layers)
+    if options.activations is not None and not products:
         raise UsageError(
-            "8-bit activations need calibration data",
+            "8-bit activations of convolutions need calibration data",
             hint="give --data, or leave --activations out",
         )
     asked = [options.bits, *(rule.bits for rule in options.rules if rule.bits)]
-    coarse = [bits for bits in asked if bits != "auto" and _is_coarse(grid_named(bits))]
+    coarse = [bits for bits in asked if _is_coarse(grid_named(bits))]
     if coarse and method.needs_data:
         raise UsageError(
             f"the grid {coarse[0]} needs calibration data",
@@ -147,7 +152,7 @@ def _choose(
             skips.append(Skip(layer.name, f"skipped by the rule {rule.match!r}", layer.parameters))
             continue
         bits = (rule and rule.bits) or options.bits
-        grid = grid_named(DEFAULT_GRID if bits == "auto" else bits)
+        grid = grid_named(bits)
         choice = _settle(layer, grid, options, samples)
         reason = _why_not_smaller(choice, options)
         if reason:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from edgecompress.core.errors import Unsupported
 from edgecompress.core.layers import Layer, Skip
-from edgecompress.core.options import Budget, RankRule
+from edgecompress.core.options import Budget, RankRule, Tolerance
 from edgecompress.core.plan import LayerPlan, Plan
 from edgecompress.core.report import LayerResult
 from edgecompress.core.samples import Samples
@@ -18,6 +18,8 @@ from edgecompress.pipeline.estimate import price_stages
 from edgecompress.pipeline.outcome import merge_results
 from edgecompress.pipeline.quantize import quantize
 from edgecompress.pipeline.request import CompressRequest
+
+NOT_BLIND = "not decomposed: without data nothing tells what it costs; --data, or a rank rule"
 
 ROUNDING = 0.01
 """A budget given as a share counts as met this close to it."""
@@ -51,7 +53,10 @@ def transform(
     skips: list[Skip] = list(found.skips)
     decomposed: list[LayerResult] = []
     quantized: list[LayerResult] = []
-    if request.decompose is not None:
+    blind = samples is None and request.command == "compress" and replayed is None
+    if request.decompose is not None and blind and isinstance(request.decompose.ranks, Tolerance):
+        model.notes.append(NOT_BLIND)
+    elif request.decompose is not None:
         request.progress("decomposing", 0, 0)
         pricing = _pricing(targets)
         step = (

@@ -95,11 +95,6 @@ def shape(sizes: tuple[int | None, ...]) -> str:
     return "x".join("?" if axis is None else str(axis) for axis in sizes) or "scalar"
 
 
-def plural(number: int, noun: str) -> str:
-    """``1 layer``, ``2 layers``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def _three_digits(value: float) -> str:
     """Three significant digits, never in exponent form."""
     if value >= 99.95:

@@ -33,7 +33,7 @@ def chosen(corpus: str, full: bool) -> list[str]:
     """Names in a corpus to run, without the name of the corpus."""
     names = sorted(name for name in LISTED if name.startswith(f"{corpus}/"))
     if not full:
-        done = [name for name in names if 0 in LISTED[name].values()]
+        done = [name for name in names if LISTED[name]["compress"] == 0]
         refused = [name for name in names if name not in done]
         draw = random.Random(0)
         taken = draw.sample(done, min(SLICE // 2, len(done)))

@@ -88,3 +88,11 @@ def test_pages_are_what_the_results_give() -> None:
     assert first_screen_page.table(read(first_screen.RESULTS)) in readme
     page = models_page.PAGE.read_text(encoding="utf-8")
     assert page == models_page.page(read(models_page.RESULTS))
+
+
+def test_eight_bit_activations_save_the_time_that_they_promise() -> None:
+    """ResNet-20 in onnxruntime, one thread: at most 0.6 of the float time (VNNI)."""
+    document = read(BENCHMARKS / "first_screen" / "results.json")
+    networks: dict[str, dict[str, dict[str, float]]] = document["networks"]  # type: ignore[assignment]
+    (rows,) = (rows for name, rows in networks.items() if name.startswith("ResNet-20"))
+    assert rows["4 bit, 8-bit activations"]["onnxruntime_time_ratio"] <= 0.6

@@ -185,9 +185,18 @@ def test_without_data_the_fallback_is_named(tmp_path: Path) -> None:
     assert all(0 < (r.relative_error or 0) < 0.2 for r in results)
 
 
-def test_activations_need_data(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="8-bit activations need calibration data"):
-        quantize(small_net(tmp_path), QuantizeOptions(activations=8), None)
+def test_activations_of_convolutions_need_data(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], "only")]
+    net = save(tmp_path, nodes, (["n", 8, 9, 9], ["n", 32, 7, 7]), [constant("w", 32, 8, 3, 3)])
+    with pytest.raises(UsageError, match="8-bit activations of convolutions need"):
+        quantize(net, QuantizeOptions(activations=8), None)
+
+
+def test_activations_of_products_need_none(tmp_path: Path) -> None:
+    net = small_net(tmp_path)
+    plans, _, _ = quantize(net, QuantizeOptions(activations=8), None)
+    assert "head" in {plan.layer for plan in plans}
+    assert any("convolutions need --data" in note for note in net.notes)
 
 
 def test_values_that_overflow_are_bad_data(tmp_path: Path) -> None:
