@@ -189,3 +189,28 @@ def _reloaded(product: Product, p: Parameters) -> tuple[float, float]:
     if inputs_again <= weights_again:
         return product.input_bytes * weight_parts, product.weight_bytes * steps
     return product.input_bytes, product.weight_bytes * input_parts * steps
+
+
+class Systolic:
+    """The cost model of an array with one dataflow.
+
+    Args:
+        fold: Folds, and cycles of each, of a product on an array of some height and width.
+    """
+
+    parameters = Parameters
+
+    def __init__(self, fold: Fold) -> None:
+        self._fold = fold
+
+    def price(self, work: Work, target: Target) -> Cost:
+        """Time of one operator."""
+        return price(work, target, self._fold)
+
+    def bound_cycles(self, work: Work, target: Target) -> float:
+        """Cycles that no mapping can go below."""
+        return bound_cycles(work, target)
+
+    def images_per_pass(self, target: Target) -> int:
+        """One image after the other."""
+        return 1
