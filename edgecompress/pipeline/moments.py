@@ -15,8 +15,8 @@ from edgecompress.core.layers import Layer
 from edgecompress.core.samples import Feed
 from edgecompress.core.stages import Conv, MatMul
 from edgecompress.formats.base import Moments
-from edgecompress.pipeline.calibration import LEAST_SPREAD
 from edgecompress.pipeline.columns import CHUNK, conv_columns, stuffed
+from edgecompress.pipeline.sums import ColumnSums
 
 COLUMN_LIMIT = 32_768
 """Columns for one layer. Source: measured on ResNet-20, docs/decomposition.md."""
@@ -60,17 +60,17 @@ def gather_moments(
     if columns > LARGEST_ROW:
         return None
     rows = layer.weight_shape[0]
-    sums = _Sums(np.zeros((groups, 1, columns)), np.zeros((groups, 1, rows // groups)))
+    sums = ColumnSums(np.zeros((groups, 1, columns)), np.zeros((groups, 1, rows // groups)))
     rng = np.random.default_rng([seed, crc32(layer.name.encode())])
     for x, y in _pairs(layer, inputs, outputs, max(limit, 8 * columns), rng):
         sums.add(x, y)
     if sums.mostly_mean():
-        sums = _Sums(*sums.centre())
+        sums = sums.about_mean()
         for x, y in _pairs(layer, inputs, outputs, max(limit, 8 * columns), rng):
             sums.add(x, y)
     if not sums.count:
         return None
-    moments = sums.moments()
+    moments = _moments(sums)
     if not (np.isfinite(moments.energy) and np.isfinite(moments.covariance).all()):
         raise DataInvalid(
             f"an activation at layer {layer.name!r} is not finite on the calibration data",
@@ -113,52 +113,17 @@ def relative_error(weight: FloatArray, moments: Moments) -> float:
     return float(np.sqrt(max(loss, 0.0) / moments.energy)) if moments.energy > 0 else 0.0
 
 
-class _Sums:
-    """Sums over columns, float64, about a point that is known."""
-
-    def __init__(self, about_x: FloatArray, about_y: FloatArray) -> None:
-        groups, _, columns = about_x.shape
-        rows = about_y.shape[2]
-        self.about = about_x.astype(np.float32), about_y.astype(np.float32)
-        self.covariance = np.zeros((groups, columns, columns))
-        self.cross = np.zeros((groups, rows, columns))
-        self.inputs = np.zeros((groups, columns))
-        self.outputs = np.zeros((groups, rows))
-        self.energy = 0.0
-        self.count = 0
-
-    def add(self, x: FloatArray, y: FloatArray) -> None:
-        """Columns (groups, count, columns) and outputs (groups, count, rows), float32."""
-        x, y = x - self.about[0], y - self.about[1]
-        self.covariance += np.swapaxes(x, 1, 2) @ x
-        self.cross += np.swapaxes(y, 1, 2) @ x
-        self.inputs += x.sum(axis=1, dtype=np.float64)
-        self.outputs += y.sum(axis=1, dtype=np.float64)
-        self.energy += float(np.square(y, dtype=np.float64).sum())
-        self.count += x.shape[1]
-
-    def mostly_mean(self) -> bool:
-        """Whether the mean is so large that taking it out afterwards leaves rounding errors."""
-        power = float(np.einsum("gkk->", self.covariance))
-        mean = float(np.square(self.inputs).sum()) / max(self.count, 1)
-        return np.isfinite(power) and power > 0 and power - mean < LEAST_SPREAD * power
-
-    def centre(self) -> tuple[FloatArray, FloatArray]:
-        """The mean column and the mean output, (groups, 1, ...)."""
-        x, y = self.inputs / self.count, self.outputs / self.count
-        return self.about[0] + x[:, None], self.about[1] + y[:, None]
-
-    def moments(self) -> Moments:
-        """Means, with the means of inputs and outputs taken out."""
-        x, y = self.inputs / self.count, self.outputs / self.count
-        return Moments(
-            covariance=self.covariance / self.count - x[:, :, None] * x[:, None, :],
-            cross=self.cross / self.count - y[:, :, None] * x[:, None, :],
-            energy=self.energy / self.count - float(np.square(y).sum()),
-            input_mean=x + self.about[0][:, 0],
-            output_mean=(y + self.about[1][:, 0]).reshape(-1),
-            count=self.count,
-        )
+def _moments(sums: ColumnSums) -> Moments:
+    """Means, with the means of inputs and outputs taken out."""
+    x, y = sums.means()
+    return Moments(
+        covariance=sums.gram / sums.count - x[:, :, None] * x[:, None, :],
+        cross=sums.cross / sums.count - y[:, :, None] * x[:, None, :],
+        energy=sums.energy / sums.count - float(np.square(y).sum()),
+        input_mean=x + sums.about[0][:, 0],
+        output_mean=(y + sums.about[1][:, 0]).reshape(-1),
+        count=sums.count,
+    )
 
 
 def _pairs(
