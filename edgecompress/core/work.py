@@ -21,6 +21,8 @@ class ConvWork:
         weight_bits: Width of a weight code.
         activation_bits: Width of an activation.
         weight_storage_bits: All weights as stored in the file, packing included.
+        input_on_chip, output_on_chip: The tensor is kept on the device between two operators of a
+            chain, so that it does not go through memory.
     """
 
     batch: int
@@ -39,6 +41,8 @@ class ConvWork:
     weight_bits: int = 32
     activation_bits: int = 32
     weight_storage_bits: int = 0
+    input_on_chip: bool = False
+    output_on_chip: bool = False
 
     @property
     def macs(self) -> int:
@@ -59,6 +63,7 @@ class MatMulWork:
         repeats: Products that use the same weight one after the other (the steps of a recurrent
             cell); divides ``count``.
         weight_bits, activation_bits, weight_storage_bits: As in `ConvWork`.
+        input_on_chip, output_on_chip: As in `ConvWork`; the first operand and the result.
     """
 
     count: int
@@ -70,6 +75,8 @@ class MatMulWork:
     weight_bits: int = 32
     activation_bits: int = 32
     weight_storage_bits: int = 0
+    input_on_chip: bool = False
+    output_on_chip: bool = False
 
     @property
     def macs(self) -> int:
@@ -106,6 +113,43 @@ OperatorWork = ConvWork | MatMulWork | ElementWork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WeightStatistics:
+    """What was measured on the codes of one weight, for weight streams and zero skipping.
+
+    Attributes:
+        count: Codes.
+        levels: Distinct codes.
+        entropy_bits: Shannon entropy of the codes, bits a code (0 to log2 of ``levels``).
+        zero_share: Share of codes that stand for zero.
+        zero_run_bits: Bits a code of a zero-run code: every non-zero code is preceded by the number
+            of zeros before it in 4 bits (a longer run takes a stuffing code).
+        winograd_zero_shares: (omega, share) for the tile sizes that the kernel allows: share of the
+            transformed weights G g G^T that are zero; empty for everything but square convolution
+            kernels of 3 or 5.
+    """
+
+    count: int
+    levels: int
+    entropy_bits: float
+    zero_share: float
+    zero_run_bits: float
+    winograd_zero_shares: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorUse:
+    """An activation that an operator reads or writes.
+
+    Attributes:
+        name: Value name; unique in the graph.
+        bits: Of the whole tensor as it is kept between operators.
+    """
+
+    name: str
+    bits: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """One operator of the graph.
 
@@ -117,6 +161,8 @@ class Work:
         assumed: What was assumed to cost it (an operator without an exact model, a shape that was
             guessed, a body that was counted once); empty when exact.
         source_layer: Name of the layer this operator was made from by a decomposition, or empty.
+        reads, writes: The activations, for lifetimes and chains.
+        weights: Statistics of the weight; None where there is none or where they were not asked.
     """
 
     name: str
@@ -126,6 +172,9 @@ class Work:
     output_bits: int
     assumed: str = ""
     source_layer: str = ""
+    reads: tuple[TensorUse, ...] = ()
+    writes: tuple[TensorUse, ...] = ()
+    weights: WeightStatistics | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,13 +183,16 @@ class Cost:
 
     Attributes:
         name: Node name.
-        compute_cycles, load_cycles, store_cycles, fill_cycles: By cause; they may overlap.
+        compute_cycles, load_cycles, store_cycles: By cause, each as if alone; they may overlap.
+        decode_cycles: Of the decoder of a coded weight stream; overlaps too.
+        fill_cycles: In which nothing overlaps: first load, pipeline fill, last store.
         total_cycles: What the operator adds to the latency.
         latency_s: ``total_cycles`` over the clock.
-        bottleneck: ``compute``, ``load``, ``store``, ``fill`` or ``none``.
+        bottleneck: ``compute``, ``load``, ``store``, ``decode``, ``fill`` or ``none``.
         utilisation: MACs done over MACs possible in ``total_cycles``, 0 to 1 (above 1 where
             an algorithm such as Winograd saves multiplications).
         weight_bytes, activation_bytes: Moved over the memory port.
+        on_chip_bytes: On-chip memory that is occupied at the same time.
         energy_pj: None where the target states no energy.
         assumed: What was assumed; empty when exact.
     """
@@ -156,5 +208,7 @@ class Cost:
     utilisation: float
     weight_bytes: float
     activation_bytes: float
+    decode_cycles: float = 0.0
+    on_chip_bytes: float = 0.0
     energy_pj: float | None = None
     assumed: str = ""

@@ -8,7 +8,7 @@ from functools import lru_cache
 from edgecompress.core.work import ConvWork, Cost, ElementWork, MatMulWork, Work
 from edgecompress.hardware.families import family_named
 from edgecompress.hardware.target import Target
-from edgecompress.hardware.timeline import element_cost, no_time
+from edgecompress.hardware.timeline import no_time
 
 
 @lru_cache(maxsize=65536)
@@ -20,7 +20,7 @@ def cost(work: Work, target: Target) -> Cost:
     """
     match work.operator:
         case ElementWork() as operator:
-            return element_cost(work, operator, target)
+            return family_named(target.family).price_elements(work, operator, target)
         case ConvWork() | MatMulWork():
             if not work.operator.macs:
                 return no_time(work, target)

@@ -12,7 +12,8 @@ from edgecompress.core.errors import ConfigurationInvalid
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from edgecompress.core.work import Cost, Work
+    from edgecompress.core.work import Cost, ElementWork, Work
+    from edgecompress.hardware.resources import Resources
     from edgecompress.hardware.target import Target
 
 MODEL_FOLDER = Path(__file__).parent / "models"
@@ -28,7 +29,11 @@ class Family(Protocol):
     parameters: type[BaseModel]
 
     def price(self, work: Work, target: Target) -> Cost:
-        """Time of one operator."""
+        """Time of a convolution or a matrix product with at least one multiply-accumulate."""
+        ...
+
+    def price_elements(self, work: Work, operator: ElementWork, target: Target) -> Cost:
+        """Time of everything else: `timeline.element_cost` unless the device has units for it."""
         ...
 
     def bound_cycles(self, work: Work, target: Target) -> float:
@@ -37,6 +42,14 @@ class Family(Protocol):
 
     def images_per_pass(self, target: Target) -> int:
         """Images that the device works on together."""
+        ...
+
+    def resources(self, target: Target) -> Resources | None:
+        """What the design takes on a programmable device; None for a fixed chip."""
+        ...
+
+    def chain_bytes(self, target: Target) -> int:
+        """On-chip memory for what passes between two operators of a chain; 0: always by memory."""
         ...
 
 

@@ -18,9 +18,72 @@ TARGET_FOLDER = Path(__file__).parent / "targets"
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 Kind = Literal["conv", "matmul", "element"]
+Encoding = Literal["fixed", "packed", "entropy", "dictionary", "zero_run"]
 Table = TypeVar("Table", bound=BaseModel)
+
+
+class WeightStream(BaseModel):
+    """How weights come from memory to the array.
+
+    Attributes:
+        encoding: ``fixed``: every weight takes ``weight_bits`` whatever its width in the file;
+            ``packed``: as stored in the file, unpacked on the way in; ``entropy``: a lossless code
+            of the measured entropy plus ``overhead_bits``; ``dictionary``: an index into the
+            distinct values, rounded up to whole bits, plus ``overhead_bits``; ``zero_run``: runs of
+            zeros as counts. No code takes more than ``weight_bits``.
+        weight_bits: Width of a weight in the array.
+        overhead_bits: Added to each weight of an ``entropy`` or ``dictionary`` code.
+        decoder_weights_per_cycle: What the decoder gives; None if it is never what is waited for.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    encoding: Encoding
+    weight_bits: PositiveInt
+    overhead_bits: NotNegative = 0.0
+    decoder_weights_per_cycle: PositiveFloat | None = None
+
+    @property
+    def reads_values(self) -> bool:
+        """Whether the size of the stream depends on the values of the weights."""
+        return self.encoding in ("entropy", "dictionary", "zero_run")
+
+
+class Energy(BaseModel):
+    """Energy per event.
+
+    Attributes:
+        mac_pj: Of a multiply-accumulate, by widths "activation x weight" such as ``8x4``; an
+            operator takes the narrowest entry that holds both of its widths, or the widest.
+        on_chip_pj_per_byte: Of a read or write of an on-chip buffer.
+        dram_pj_per_byte: Of a byte over the memory port.
+        static_w: Drawn while the device runs.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    mac_pj: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[1-9][0-9]?x[1-9][0-9]?$")], PositiveFloat],
+        Field(min_length=1),
+    ]
+    on_chip_pj_per_byte: NotNegative
+    dram_pj_per_byte: NotNegative
+    static_w: NotNegative = 0.0
+
+    def mac_energy_pj(self, activation_bits: int, weight_bits: int) -> float:
+        """Energy of a multiply-accumulate of these widths."""
+        entries = sorted(
+            (int(a) * int(w), int(a), int(w), pj)
+            for (a, w), pj in ((key.split("x"), pj) for key, pj in self.mac_pj.items())
+        )
+        for _, a, w, pj in entries:
+            if a >= activation_bits and w >= weight_bits:
+                return pj
+        return entries[-1][3]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +96,16 @@ class Target:
         description: What the device is, in a line.
         source: Where the numbers come from, in a line; ``sources`` has it number by number.
         clock_hz: Clock that cycles are counted at.
-        dram_bytes_per_s: What the memory gives in the mean, over all ports.
+        dram_bytes_per_s: Peak of the memory, over all ports.
+        dram_efficiency_share: Share of that peak that is reached in the mean: the one calibrated
+            number of the memory.
         element_operations_per_s: Arithmetic outside the array (element-wise, pooling, softmax).
         activation_bits: The only width of activations that the device has; None: the graph's.
-        fixed_weight_bits: The width that weights are moved at whatever theirs is in the file; None
-            where fewer bits save bandwidth.
+        weight_stream: How weights come from memory.
+        energy: Energy per event; None if not known.
+        part: Programmable device that the design is on, a name of ``hardware/parts``; empty for
+            none.
+        on_chip_bytes: Memory that activations can stay in between operators; 0 for none.
         rank_multiple: Ranks of a decomposition fill the device when they are multiples of this.
         kinds: Kinds of work that the cost model covers without an assumption.
         fused_activations: Activation functions and requantisation run while results are written.
@@ -54,8 +122,12 @@ class Target:
     clock_hz: float
     dram_bytes_per_s: float
     element_operations_per_s: float
+    dram_efficiency_share: float
     activation_bits: int | None
-    fixed_weight_bits: int | None
+    weight_stream: WeightStream
+    energy: Energy | None
+    part: str
+    on_chip_bytes: int
     rank_multiple: int
     kinds: tuple[str, ...]
     fused_activations: bool
@@ -63,6 +135,17 @@ class Target:
     model_error_source: str
     parameters: BaseModel
     sources: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+
+    @property
+    def dram_bytes_per_cycle(self) -> float:
+        """What the memory gives in the mean in a cycle of ``clock_hz``."""
+        return self.dram_bytes_per_s * self.dram_efficiency_share / self.clock_hz
+
+    @property
+    def fixed_weight_bits(self) -> int | None:
+        """The width that weights are moved at whatever theirs is in the file, if there is one."""
+        stream = self.weight_stream
+        return stream.weight_bits if stream.encoding == "fixed" else None
 
 
 class TargetFile(BaseModel):
@@ -77,8 +160,12 @@ class TargetFile(BaseModel):
     clock_hz: PositiveFloat
     dram_bytes_per_s: PositiveFloat
     element_operations_per_s: PositiveFloat
+    dram_efficiency_share: Share
     activation_bits: PositiveInt | None = None
-    fixed_weight_bits: PositiveInt | None = None
+    weight_stream: WeightStream
+    energy: Energy | None = None
+    part: str = ""
+    on_chip_bytes: Annotated[int, Field(ge=0)] = 0
     rank_multiple: PositiveInt
     kinds: Annotated[list[Kind], Field(min_length=1)]
     fused_activations: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edgecompress.core.work import Cost, ElementWork, Work
@@ -17,10 +18,13 @@ class Timeline:
 
     Attributes:
         compute, load, store: Cycles if nothing else had to be waited for.
+        decode: Cycles of the weight decoder likewise.
         fill: Cycles of pipeline fill, first load and last store, in which nothing overlaps.
         total: What the operator takes.
         macs_per_cycle: Multiply-accumulates that the device could do in a cycle.
         weight_bytes, activation_bytes: Moved over the memory port.
+        on_chip_bytes: On-chip memory that is occupied at the same time.
+        buffer_bytes: Read from and written to on-chip buffers, for the energy.
     """
 
     compute: float
@@ -31,6 +35,9 @@ class Timeline:
     macs_per_cycle: float
     weight_bytes: float
     activation_bytes: float
+    decode: float = 0.0
+    on_chip_bytes: float = 0.0
+    buffer_bytes: float = 0.0
 
 
 def as_cost(work: Work, target: Target, timeline: Timeline, *assumed: str) -> Cost:
@@ -40,6 +47,7 @@ def as_cost(work: Work, target: Target, timeline: Timeline, *assumed: str) -> Co
         "compute": timeline.compute,
         "load": timeline.load,
         "store": timeline.store,
+        "decode": timeline.decode,
         "fill": timeline.fill,
     }
     possible = timeline.macs_per_cycle * timeline.total
@@ -48,6 +56,7 @@ def as_cost(work: Work, target: Target, timeline: Timeline, *assumed: str) -> Co
         compute_cycles=timeline.compute,
         load_cycles=timeline.load,
         store_cycles=timeline.store,
+        decode_cycles=timeline.decode,
         fill_cycles=timeline.fill,
         total_cycles=timeline.total,
         latency_s=timeline.total / target.clock_hz,
@@ -55,8 +64,27 @@ def as_cost(work: Work, target: Target, timeline: Timeline, *assumed: str) -> Co
         utilisation=macs / possible if possible else 0.0,
         weight_bytes=timeline.weight_bytes,
         activation_bytes=timeline.activation_bytes,
+        on_chip_bytes=timeline.on_chip_bytes,
+        energy_pj=_energy_pj(work, target, timeline),
         assumed="; ".join(dict.fromkeys(text for text in (work.assumed, *assumed) if text)),
     )
+
+
+def _energy_pj(work: Work, target: Target, timeline: Timeline) -> float | None:
+    """Energy of an operator; None where the target states none."""
+    energy = target.energy
+    if energy is None:
+        return None
+    moved = timeline.weight_bytes + timeline.activation_bytes
+    total = moved * energy.dram_pj_per_byte + timeline.buffer_bytes * energy.on_chip_pj_per_byte
+    total += energy.static_w * 1e12 * timeline.total / target.clock_hz
+    if not isinstance(work.operator, ElementWork):
+        operator = work.operator
+        width = stored_width(operator.activation_bits, target)
+        total += operator.macs * energy.mac_energy_pj(
+            width, min(operator.weight_bits, target.weight_stream.weight_bits)
+        )
+    return total
 
 
 def no_time(work: Work, target: Target, *assumed: str) -> Cost:
@@ -87,7 +115,7 @@ def element_cost(work: Work, operator: ElementWork, target: Target) -> Cost:
     weight_bytes = operator.weight_storage_bits / 8
     load_bytes = operator.read_bits * narrow / 8 + weight_bytes
     store_bytes = operator.written_bits * narrow / 8
-    per_byte = target.clock_hz / target.dram_bytes_per_s
+    per_byte = 1 / target.dram_bytes_per_cycle
     compute = operator.operations / target.element_operations_per_s * target.clock_hz
     timeline = Timeline(
         compute=compute,
@@ -100,6 +128,84 @@ def element_cost(work: Work, operator: ElementWork, target: Target) -> Cost:
         activation_bytes=load_bytes - weight_bytes + store_bytes,
     )
     return as_cost(work, target, timeline, "" if "element" in target.kinds else OUTSIDE_ARRAY)
+
+
+class HostElements:
+    """For families whose array does nothing but convolutions and products."""
+
+    def price_elements(self, work: Work, operator: ElementWork, target: Target) -> Cost:
+        """Time of an operator that runs beside the array."""
+        return element_cost(work, operator, target)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Cycles of one tile on each resource, each as if alone.
+
+    Attributes:
+        load: Of the memory port, for what the tile reads.
+        compute: Of the array.
+        store: Of the memory port, for what the tile writes.
+        decode: Of the weight decoder, which runs while the load of the same tile does.
+    """
+
+    load: float
+    compute: float
+    store: float
+    decode: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """Cycles of a sequence of tiles.
+
+    Attributes:
+        total: From the first load to the end of the last store.
+        fill: Before the first and after the last tile is computed.
+    """
+
+    total: float
+    fill: float
+
+
+def play(tiles: Iterable[tuple[int, Tile]], *, shared_port: bool) -> Played:
+    """Tiles through a double-buffered device: load, compute and store of three tiles overlap.
+
+    The buffers swap when all three are done, so that step j takes the longest of loading tile
+    j + 1, computing tile j and storing tile j - 1; loads and stores one after the other on a
+    shared port.
+
+    Args:
+        tiles: (how many in a row, tile).
+        shared_port: Loads and stores take turns on one port; else each has its own.
+    """
+    runs = [(count, tile) for count, tile in tiles if count > 0]
+    if not runs:
+        return Played(0.0, 0.0)
+    total = 0.0
+    before: Tile | None = None
+    for place, (count, tile) in enumerate(runs):
+        following = runs[place + 1][1] if place + 1 < len(runs) else None
+        inner = _step(tile, tile, tile, shared_port=shared_port)
+        if count == 1:
+            total += _step(following, tile, before, shared_port=shared_port)
+        else:
+            total += _step(tile, tile, before, shared_port=shared_port)
+            total += (count - 2) * inner
+            total += _step(following, tile, tile, shared_port=shared_port)
+        before = tile
+    first, last = runs[0][1], runs[-1][1]
+    ends = max(first.load, first.decode) + last.store
+    return Played(total + ends, ends)
+
+
+def _step(loaded: Tile | None, computed: Tile, stored: Tile | None, *, shared_port: bool) -> float:
+    """Cycles between two swaps of the buffers."""
+    load = loaded.load if loaded else 0.0
+    decode = loaded.decode if loaded else 0.0
+    store = stored.store if stored else 0.0
+    port = load + store if shared_port else max(load, store)
+    return max(port, decode, computed.compute)
 
 
 def stored_width(bits: int, target: Target) -> int:

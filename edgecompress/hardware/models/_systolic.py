@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from edgecompress.core.work import ConvWork, Cost, ElementWork, MatMulWork, Work
+from edgecompress.hardware.resources import Resources
 from edgecompress.hardware.target import PositiveInt, Target
-from edgecompress.hardware.timeline import Timeline, as_cost, stored_width
+from edgecompress.hardware.timeline import HostElements, Timeline, as_cost, stored_width
+from edgecompress.hardware.weight_stream import weight_traffic
 
 GROUPED = "grouped convolution: group after group, each alone on the array"
 UPSAMPLED = "transposed convolution: one product per input pixel, overlaps added on the way out"
@@ -26,22 +27,15 @@ class Parameters(BaseModel):
 
     Attributes:
         array_rows, array_columns: Processing elements; one multiply-accumulate each a cycle.
-        weight_bits: Width of a weight in the array.
         activation_buffer_bytes, weight_buffer_bytes: On-chip memories, one half of each.
-        decodes_packed_weights: Weights are loaded as they are stored in the file and unpacked
-            on the way in; else they are loaded at ``weight_bits``.
-        memory_share: Share of the memory's rate that the array's port gets.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     array_rows: PositiveInt
     array_columns: PositiveInt
-    weight_bits: PositiveInt
     activation_buffer_bytes: PositiveInt
     weight_buffer_bytes: PositiveInt
-    decodes_packed_weights: bool
-    memory_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,22 +72,19 @@ def parameters_of(target: Target) -> Parameters:
 
 def as_product(work: Work, target: Target) -> Product:
     """The matrix products of an operator."""
-    p = parameters_of(target)
     match work.operator:
         case ConvWork() as conv:
-            return _conv_product(conv, target, p)
+            return _conv_product(work, conv, target)
         case MatMulWork() as product:
             width = stored_width(product.activation_bits, target) / 8
-            elements = product.count // product.repeats * product.inner * product.columns
+            weights = weight_traffic(work, target)
             return Product(
                 count=product.count,
                 rows=product.rows,
                 inner=product.inner,
                 columns=product.columns,
                 input_bytes=product.count * product.rows * product.inner * width,
-                weight_bytes=_weight_bytes(product, elements, p)
-                if product.constant
-                else elements * width,
+                weight_bytes=weights.byte_count,
                 output_bytes=product.count * product.rows * product.columns * width,
                 repeats=product.repeats,
                 assumed=() if product.constant else (ACTIVATIONS,),
@@ -102,7 +93,7 @@ def as_product(work: Work, target: Target) -> Product:
             raise TypeError("element-wise work does not run on the array")
 
 
-def _conv_product(conv: ConvWork, target: Target, p: Parameters) -> Product:
+def _conv_product(work: Work, conv: ConvWork, target: Target) -> Product:
     """A convolution as one product per group."""
     width = stored_width(conv.activation_bits, target) / 8
     taps = conv.kernel[0] * conv.kernel[1]
@@ -110,24 +101,16 @@ def _conv_product(conv: ConvWork, target: Target, p: Parameters) -> Product:
     in_pixels = conv.batch * conv.in_height * conv.in_width
     out_pixels = conv.batch * conv.out_height * conv.out_width
     assumed = ((GROUPED,) if conv.group > 1 else ()) + ((UPSAMPLED,) if conv.transposed else ())
-    elements = conv.out_channels * inputs * taps
     return Product(
         count=conv.group,
         rows=in_pixels if conv.transposed else out_pixels,
         inner=inputs if conv.transposed else inputs * taps,
         columns=outputs * taps if conv.transposed else outputs,
         input_bytes=in_pixels * conv.in_channels * width,
-        weight_bytes=_weight_bytes(conv, elements, p),
+        weight_bytes=weight_traffic(work, target).byte_count,
         output_bytes=out_pixels * conv.out_channels * width,
         assumed=assumed,
     )
-
-
-def _weight_bytes(work: ConvWork | MatMulWork, elements: int, p: Parameters) -> float:
-    """Bytes of all weights as they come over the port; float weights count as array weights."""
-    expanded = elements * p.weight_bits
-    stored = work.weight_storage_bits or elements * work.weight_bits
-    return (min(stored, expanded) if p.decodes_packed_weights else expanded) / 8
 
 
 def price(work: Work, target: Target, fold: Fold) -> Cost:
@@ -143,7 +126,7 @@ def price(work: Work, target: Target, fold: Fold) -> Cost:
     )
     folds *= product.count
     cycles = folds * per_fold
-    per_byte = target.clock_hz / (target.dram_bytes_per_s * p.memory_share)
+    per_byte = 1 / target.dram_bytes_per_cycle
     input_bytes, weight_bytes = _reloaded(product, p)
     load = (input_bytes + weight_bytes) * per_byte
     store = product.output_bytes * per_byte
@@ -167,7 +150,7 @@ def bound_cycles(work: Work, target: Target) -> float:
     product = as_product(work, target)
     moved = product.input_bytes + product.weight_bytes + product.output_bytes
     macs = product.count * product.rows * product.inner * product.columns
-    per_byte = target.clock_hz / (target.dram_bytes_per_s * p.memory_share)
+    per_byte = 1 / target.dram_bytes_per_cycle
     return max(macs / (p.array_rows * p.array_columns), moved * per_byte)
 
 
@@ -191,7 +174,7 @@ def _reloaded(product: Product, p: Parameters) -> tuple[float, float]:
     return product.input_bytes, product.weight_bytes * input_parts * steps
 
 
-class Systolic:
+class Systolic(HostElements):
     """The cost model of an array with one dataflow.
 
     Args:
@@ -214,3 +197,11 @@ class Systolic:
     def images_per_pass(self, target: Target) -> int:
         """One image after the other."""
         return 1
+
+    def resources(self, target: Target) -> Resources | None:
+        """Not modelled yet."""
+        return None
+
+    def chain_bytes(self, target: Target) -> int:
+        """One half of the activation buffer."""
+        return parameters_of(target).activation_buffer_bytes // 2

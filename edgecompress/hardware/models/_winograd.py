@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from pydantic import BaseModel, ConfigDict
 
-from edgecompress.hardware.target import PositiveFloat, PositiveInt
+from edgecompress.hardware.target import PositiveInt
 from edgecompress.hardware.timeline import aligned, ratio_up
 
 LINE_CHANNELS = 8  # channels and columns are padded to this in memory
@@ -36,7 +36,6 @@ class Parameters(BaseModel):
         weight_buffer_words, output_buffer_words: Depth of the weight and output buffers.
         weight_ports, input_ports, output_ports: Memory ports that carry each stream.
         port_bytes_per_cycle: Of one port.
-        port_efficiency_share: Share of a port's cycles that move data.
         fill_cycles: Pipeline fill of one pass over a row step.
         bound_rows_by_output: Row steps never take more than the output buffer holds (the
             published host software does not check it for inputs that are held completely).
@@ -58,7 +57,6 @@ class Parameters(BaseModel):
     input_ports: PositiveInt
     output_ports: PositiveInt
     port_bytes_per_cycle: PositiveInt
-    port_efficiency_share: PositiveFloat
     fill_cycles: PositiveInt
     bound_rows_by_output: bool
     dsp_blocks: PositiveInt
@@ -228,8 +226,8 @@ def row_capacity(width: int, channels: int, p: Parameters) -> int:
 
 
 @lru_cache(maxsize=4096)
-def call_cycles(shape: Shape, kernel_rows: int, p: Parameters) -> Cycles:
-    """Cycles of one call.
+def call_cycles(shape: Shape, kernel_rows: int, p: Parameters, share: float) -> Cycles:
+    """Cycles of one call; ``share`` is that of a port's cycles that move data.
 
     Rows of a step that its tiles do not cover are counted in a further step, so that no output
     is left out of the time.
@@ -247,7 +245,6 @@ def call_cycles(shape: Shape, kernel_rows: int, p: Parameters) -> Cycles:
     stored = ratio_up(d.row_step, 2) * out_row
     first_rows = min(d.row_step + kernel_rows - 1, shape.in_height)
     first = 2 * ratio_up(first_rows, ROWS_PER_ROUND) * d.input_row_words
-    share = p.port_efficiency_share
     ends = (first + d.port_burst_words + stored) / share
     longest = max(busy + filling, (loaded + weights) / share, (stored + weights) / share)
     return Cycles(

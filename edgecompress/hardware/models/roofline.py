@@ -10,8 +10,9 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from edgecompress.core.work import ConvWork, Cost, ElementWork, MatMulWork, Work
+from edgecompress.hardware.resources import Resources
 from edgecompress.hardware.target import PositiveFloat, Target
-from edgecompress.hardware.timeline import Timeline, as_cost, stored_width
+from edgecompress.hardware.timeline import HostElements, Timeline, as_cost, stored_width
 
 
 class Parameters(BaseModel):
@@ -45,7 +46,7 @@ class Parameters(BaseModel):
         return self.macs_per_s_32_bit * 32 / bits
 
 
-class Roofline:
+class Roofline(HostElements):
     """The cost model; see the module."""
 
     parameters = Parameters
@@ -72,7 +73,7 @@ class Roofline:
         width = stored_width(operator.activation_bits, target)
         rate = p.rate(max(width, operator.weight_bits))
         weight_bytes = (operator.weight_storage_bits or elements * operator.weight_bits) / 8
-        per_byte = target.clock_hz / target.dram_bytes_per_s
+        per_byte = 1 / target.dram_bytes_per_cycle
         load = (inputs * width / 8 + weight_bytes) * per_byte
         store = outputs * width / 8 * per_byte
         compute = operator.macs / rate * target.clock_hz
@@ -95,6 +96,14 @@ class Roofline:
     def images_per_pass(self, target: Target) -> int:
         """One image after the other."""
         return 1
+
+    def resources(self, target: Target) -> Resources | None:
+        """A fixed chip."""
+        return None
+
+    def chain_bytes(self, target: Target) -> int:
+        """Every tensor goes through memory."""
+        return 0
 
 
 FAMILY = Roofline()

@@ -23,8 +23,9 @@ from edgecompress.hardware.models._winograd import (
     describe,
     row_capacity,
 )
+from edgecompress.hardware.resources import Resources
 from edgecompress.hardware.target import Target
-from edgecompress.hardware.timeline import Timeline, aligned, as_cost, ratio_up
+from edgecompress.hardware.timeline import HostElements, Timeline, aligned, as_cost, ratio_up
 
 GROUPED = "grouped convolution: the array has no groups, so channels are padded per call"
 DILATED = "dilated convolution: tap by tap in the 1x1 mode"
@@ -46,7 +47,7 @@ class Calls:
     assumed: tuple[str, ...] = ()
 
 
-class WinoCnn:
+class WinoCnn(HostElements):
     """The cost model; see the module."""
 
     parameters = Parameters
@@ -55,7 +56,10 @@ class WinoCnn:
         """Time of one operator on the best of the mappings that the array has."""
         p = _parameters(target)
         best, calls = min(
-            ((_cycles(calls, p), calls) for calls in _mappings(work, p)),
+            (
+                (_cycles(calls, p, target.dram_efficiency_share), calls)
+                for calls in _mappings(work, p)
+            ),
             key=lambda pair: pair[0].total,
         )
         timeline = Timeline(
@@ -88,6 +92,14 @@ class WinoCnn:
     def images_per_pass(self, target: Target) -> int:
         """Images that the array works on together."""
         return _parameters(target).batch_images
+
+    def resources(self, target: Target) -> Resources | None:
+        """Not modelled yet."""
+        return None
+
+    def chain_bytes(self, target: Target) -> int:
+        """Results always go to memory in the published design."""
+        return 0
 
 
 FAMILY = WinoCnn()
@@ -155,9 +167,10 @@ def _product_mappings(product: MatMulWork, p: Parameters) -> Iterator[Calls]:
         yield Calls(product.count, shape, (1,), assumed)
 
 
-def _cycles(calls: Calls, p: Parameters) -> Cycles:
+def _cycles(calls: Calls, p: Parameters, share: float) -> Cycles:
     """Cycles of all calls in the faster mode."""
-    best = min((_split_cycles(calls.shape, mode, p) for mode in calls.modes), key=lambda c: c.total)
+    modes = (_split_cycles(calls.shape, mode, p, share) for mode in calls.modes)
+    best = min(modes, key=lambda c: c.total)
     return _times(best, calls.count)
 
 
@@ -171,13 +184,13 @@ def _split_assumptions(shape: Shape, p: Parameters) -> Iterator[str]:
 
 
 @lru_cache(maxsize=4096)
-def _split_cycles(shape: Shape, kernel_rows: int, p: Parameters) -> Cycles:
+def _split_cycles(shape: Shape, kernel_rows: int, p: Parameters, share: float) -> Cycles:
     """Cycles of a convolution that is split until each call fits in the buffers."""
     part, count = _strips(shape, p)
     part, more = _channel_parts(part, p)
     count *= more
     part, repeats = _output_parts(part, kernel_rows, p)
-    return _times(call_cycles(part, kernel_rows, p), count * repeats)
+    return _times(call_cycles(part, kernel_rows, p, share), count * repeats)
 
 
 def _strips(shape: Shape, p: Parameters) -> tuple[Shape, int]:

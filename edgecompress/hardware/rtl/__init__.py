@@ -1,0 +1,1 @@
+"""Verilog of the arrays, with test benches that check themselves."""
