@@ -101,12 +101,14 @@ def conv_patches(layer: IntegerConv) -> IntArray:
         constant_values=layer.zero_point,
     )
     images, channels, height, width = padded.shape
-    _, per_group, kh, kw = layer.weights.shape
+    kh, kw = layer.weights.shape[2:]
     (sy, sx), (dy, dx) = layer.stride, layer.dilation
     oh = (height - (kh - 1) * dy - 1) // sy + 1
     ow = (width - (kw - 1) * dx - 1) // sx + 1
     taps = [
-        padded[:, :, y * dy : y * dy + (oh - 1) * sy + 1 : sy, x * dx : x * dx + (ow - 1) * sx + 1 : sx]
+        padded[
+            :, :, y * dy : y * dy + (oh - 1) * sy + 1 : sy, x * dx : x * dx + (ow - 1) * sx + 1 : sx
+        ]
         for y in range(kh)
         for x in range(kw)
     ]
