@@ -9,14 +9,19 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from edgecompress.core import layers, plan, report, work
+from edgecompress.core import layers, plan, report, training_step, work
 
 SCHEMAS = {
     "compression-report": (report.COMPRESSION_SCHEMA, report.CompressionReport),
     "latency-report": (report.LATENCY_SCHEMA, report.LatencyReport),
+    "training-step-report": (training_step.TRAINING_STEP_SCHEMA, training_step.TrainingStepReport),
     "evaluation-report": (report.EVALUATION_SCHEMA, report.EvaluationReport),
     "inspection-report": (report.INSPECTION_SCHEMA, report.InspectionReport),
     "plan": (plan.PLAN_SCHEMA, plan.Plan),
+}
+PER_TARGET = {
+    "latency-report": "Latency of one model on one target or more.",
+    "training-step-report": "A training step of one model on one target or more.",
 }
 _ENTRY = re.compile(r"^([a-z_0-9]+(?:, [a-z_0-9]+)*): (.*)$")
 
@@ -26,16 +31,16 @@ def schema_text(name: str) -> str:
     identifier, kind = SCHEMAS[name]
     body = TypeAdapter(kind).json_schema(mode="serialization")
     definitions: dict[str, Any] = body.pop("$defs", {})
-    if name == "latency-report":
+    if name in PER_TARGET:
         definitions[kind.__name__] = body
         gate = TypeAdapter(report.GateResult).json_schema(mode="serialization")
         definitions["GateResult"] = gate
         body = {
             "type": "object",
-            "title": "LatencyReports",
-            "description": "Latency of one model on one target or more.",
+            "title": f"{kind.__name__}s",
+            "description": PER_TARGET[name],
             "properties": {
-                "reports": {"type": "array", "items": {"$ref": "#/$defs/LatencyReport"}},
+                "reports": {"type": "array", "items": {"$ref": f"#/$defs/{kind.__name__}"}},
                 "gates": {"type": "array", "items": {"$ref": "#/$defs/GateResult"}},
             },
         }
@@ -52,7 +57,7 @@ def schema_text(name: str) -> str:
 
 def _describe(part: dict[str, Any]) -> None:
     """Descriptions from the docstring of the dataclass that the part was made from."""
-    modules = (report, work, layers, plan)
+    modules = (report, training_step, work, layers, plan)
     kinds = [getattr(module, part["title"], None) for module in modules]
     kind = next((found for found in kinds if found is not None), None)
     if kind is None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         InspectionReport,
         LatencyReport,
     )
+    from edgecompress.core.training_step import TrainingStepOptions, TrainingStepReport
     from edgecompress.graph.model import Model
     from edgecompress.pipeline.request import Progress
     from edgecompress.pipeline.source import TorchReading
@@ -125,6 +126,40 @@ def estimate_latency(
     devices = [load_target(target) for target in targets]
     with _as_written(model, reading, {}) as (graph, file):
         reports = [estimate.estimate_latency(graph, device, shapes) for device in devices]
+    return tuple(replace(report, model=file) for report in reports)
+
+
+def estimate_training_step(
+    model: str | Path,
+    targets: Sequence[str],
+    options: TrainingStepOptions | None = None,
+    *,
+    input_shapes: Mapping[str, Shape] | None = None,
+    torch_factory: str | None = None,
+    trust_input: bool = False,
+) -> tuple[TrainingStepReport, ...]:
+    """What one step of training the graph takes, one report per target.
+
+    Args:
+        model: ONNX or PyTorch file; the batch size of its input is that of the step.
+        targets: Names or paths.
+        options: Optimiser and widths; by default plain gradient descent with 16-bit gradients.
+        input_shapes: For inputs whose shape is open; an open batch axis is 1.
+        torch_factory, trust_input: For PyTorch files, see `CompressRequest`.
+    """
+    from edgecompress.core.training_step import TrainingStepOptions
+    from edgecompress.hardware.target import load_target
+    from edgecompress.pipeline import training_step
+    from edgecompress.pipeline.source import torch_reading
+
+    reading = torch_reading(input_shapes, factory=torch_factory, trust_input=trust_input)
+    asked, shapes = options or TrainingStepOptions(), input_shapes or {}
+    devices = [load_target(target) for target in targets]
+    with _as_written(model, reading, {}) as (graph, file):
+        reports = [
+            training_step.estimate_training_step(graph, device, asked, shapes)
+            for device in devices
+        ]
     return tuple(replace(report, model=file) for report in reports)
 
 

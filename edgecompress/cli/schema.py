@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import click
 
-SCHEMAS = ("compression-report", "latency-report", "evaluation-report", "inspection-report", "plan")
+SCHEMAS = (
+    "compression-report",
+    "latency-report",
+    "training-step-report",
+    "evaluation-report",
+    "inspection-report",
+    "plan",
+)
 
 
 @click.command("schema")

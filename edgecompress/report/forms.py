@@ -15,6 +15,7 @@ from edgecompress.core.report import (
     InspectionReport,
     LatencyReport,
 )
+from edgecompress.core.training_step import TrainingStepReport
 from edgecompress.report.page import Page
 from edgecompress.report.terminal import Terminal
 
@@ -30,7 +31,15 @@ class Estimate:
     per_layer: bool = True
 
 
-Report = CompressionReport | Estimate | EvaluationReport | InspectionReport
+@dataclass(frozen=True, slots=True)
+class TrainingSteps:
+    """What ``estimate-latency --training-step`` found: one report per target."""
+
+    reports: tuple[TrainingStepReport, ...]
+    gates: tuple[GateResult, ...] = ()
+
+
+Report = CompressionReport | Estimate | EvaluationReport | InspectionReport | TrainingSteps
 
 
 def form_of(path: str) -> str:
@@ -104,6 +113,10 @@ def page_of(report: Report) -> Page:
             return evaluation.evaluation_page(report)
         case InspectionReport():
             return inspection.inspection_page(report)
+        case TrainingSteps(reports, gates):
+            from edgecompress.report import training_step
+
+            return training_step.training_step_page(reports, gates)
         case _:
             assert_never(report)
 
@@ -121,5 +134,7 @@ def document_of(report: Report) -> dict[str, Any]:
             return json.evaluation_document(report)
         case InspectionReport():
             return json.inspection_document(report)
+        case TrainingSteps(reports, gates):
+            return json.training_step_document(reports, gates)
         case _:
             assert_never(report)

@@ -23,6 +23,7 @@ from edgecompress.core.report import (
     InspectionReport,
     LatencyReport,
 )
+from edgecompress.core.training_step import TRAINING_STEP_SCHEMA, TrainingStepReport
 
 
 def compression_document(report: CompressionReport) -> dict[str, Any]:
@@ -46,6 +47,14 @@ def evaluation_document(report: EvaluationReport) -> dict[str, Any]:
 def inspection_document(report: InspectionReport) -> dict[str, Any]:
     """An inspection as a JSON object."""
     return _document(INSPECTION_SCHEMA, asdict(report))
+
+
+def training_step_document(
+    reports: Sequence[TrainingStepReport], gates: Sequence[GateResult]
+) -> dict[str, Any]:
+    """Training steps of one model, one per target, as a JSON object."""
+    body = {"reports": [asdict(r) for r in reports], "gates": [asdict(gate) for gate in gates]}
+    return _document(TRAINING_STEP_SCHEMA, body)
 
 
 def render_json(document: Mapping[str, Any]) -> str:

@@ -1,0 +1,83 @@
+"""What a training step of a graph takes on a target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from edgecompress.core.arrays import Shape
+from edgecompress.core.errors import Unsupported
+from edgecompress.core.training_step import (
+    PHASES,
+    Phase,
+    PhaseCost,
+    TrainingStepOptions,
+    TrainingStepReport,
+)
+from edgecompress.core.work import Cost, ElementWork, Work
+from edgecompress.graph.model import Model
+from edgecompress.graph.work import derive_work
+from edgecompress.hardware.cost import cost
+from edgecompress.hardware.target import Target
+from edgecompress.hardware.training_step import training_memory, training_works, weight_elements
+
+
+def estimate_training_step(
+    model: Model,
+    target: Target,
+    options: TrainingStepOptions,
+    input_shapes: Mapping[str, Shape] | None = None,
+) -> TrainingStepReport:
+    """Time, traffic, energy and memory of one step, with the widths that the file has.
+
+    Args:
+        model: Loaded with ``normalize=False``; its batch size is that of the step.
+        target: The device.
+        options: Optimiser and widths.
+        input_shapes: For inputs whose shape is open; an open batch is 1.
+
+    Raises:
+        Unsupported: The graph has no weight to train, or an input has an open axis.
+        UsageError: A given shape fits no input.
+    """
+    works = derive_work(model, input_shapes or {})
+    parameters = sum(weight_elements(work) for work in works)
+    if not parameters:
+        raise Unsupported("no convolution and no matrix product with a constant weight to train")
+    priced = [
+        (step.phase, step.work, cost(step.work, target)) for step in training_works(works, options)
+    ]
+    phases = tuple(
+        _phase(phase, [(work, one) for found, work, one in priced if found == phase])
+        for phase in PHASES
+    )
+    energies = [phase.energy_pj for phase in phases]
+    notes = (part for _, _, one in priced for part in one.assumed.split("; ") if part)
+    return TrainingStepReport(
+        model=model.file,
+        target=target.name,
+        target_source=target.source,
+        options=options,
+        parameters=parameters,
+        phases=phases,
+        memory=training_memory(works, options),
+        latency_s=math.fsum(phase.latency_s for phase in phases),
+        energy_pj=None if None in energies else math.fsum(pj or 0.0 for pj in energies),
+        assumptions=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _phase(phase: Phase, priced: list[tuple[Work, Cost]]) -> PhaseCost:
+    """Totals of one phase."""
+    energies = [one.energy_pj for _, one in priced]
+    return PhaseCost(
+        phase=phase,
+        macs=sum(
+            0 if isinstance(work.operator, ElementWork) else work.operator.macs
+            for work, _ in priced
+        ),
+        cycles=math.fsum(one.total_cycles for _, one in priced),
+        latency_s=math.fsum(one.latency_s for _, one in priced),
+        moved_bytes=math.fsum(one.weight_bytes + one.activation_bytes for _, one in priced),
+        energy_pj=None if None in energies else math.fsum(pj or 0.0 for pj in energies),
+    )
