@@ -74,6 +74,10 @@ class Energy(BaseModel):
     dram_pj_per_byte: NotNegative
     static_w: NotNegative = 0.0
 
+    def __hash__(self) -> int:
+        rates = (self.on_chip_pj_per_byte, self.dram_pj_per_byte, self.static_w)
+        return hash((tuple(sorted(self.mac_pj.items())), *rates))
+
     def mac_energy_pj(self, activation_bits: int, weight_bits: int) -> float:
         """Energy of a multiply-accumulate of these widths."""
         entries = sorted(
@@ -112,6 +116,8 @@ class Target:
         model_error: Stated error of the cost model, as a share; None if not known.
         model_error_source: How that error was found, or why there is none.
         parameters: The family's own numbers.
+        operator_overhead_s: Added to every operator that takes time, for what a run of one costs
+            beside the work (set-up, interrupts, a driver).
         sources: Source per number, by its path in the file.
     """
 
@@ -134,6 +140,7 @@ class Target:
     model_error: float | None
     model_error_source: str
     parameters: BaseModel
+    operator_overhead_s: float = 0.0
     sources: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     @property
@@ -171,6 +178,7 @@ class TargetFile(BaseModel):
     fused_activations: bool
     model_error: PositiveFloat | None = None
     model_error_source: Text
+    operator_overhead_s: NotNegative = 0.0
     parameters: dict[str, Any]
     sources: dict[str, Text]
 
@@ -217,26 +225,44 @@ def parse_target(content: bytes, *, where: str) -> Target:
         ConfigurationInvalid: Not TOML in UTF-8, unknown or missing keys, numbers out of range, or
             numbers without a source; every problem is named at once.
     """
-    try:
-        data = tomllib.loads(content.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationInvalid(f"not a TOML file: {error}", where=where) from error
-    problems: list[str] = []
-    common = _checked(TargetFile, data, "", problems)
-    parameters = _family_parameters(data, problems)
-    problems += _source_problems(data)
-    if common is None or parameters is None or problems:
+    target, problems = read_target(content, where=where)
+    if target is None:
         raise ConfigurationInvalid(
             f"{len(problems)} errors: {'; '.join(problems)}" if problems[1:] else problems[0],
             where=where,
         )
+    return target
+
+
+def read_target(content: bytes, *, where: str) -> tuple[Target | None, tuple[str, ...]]:
+    """The target that a TOML file describes, or None with every problem of the file.
+
+    Raises:
+        ConfigurationInvalid: Not TOML in UTF-8.
+    """
+    try:
+        data = tomllib.loads(content.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationInvalid(f"not a TOML file: {error}", where=where) from error
+    target, problems = from_document(data)
+    problems += _source_problems(data)
+    return (None if problems else target), tuple(problems)
+
+
+def from_document(data: Mapping[str, Any]) -> tuple[Target | None, list[str]]:
+    """The target of a parsed file, or None with its problems; sources are not looked at."""
+    problems: list[str] = []
+    common = _checked(TargetFile, data, "", problems)
+    parameters = _family_parameters(data, problems)
+    if common is None or parameters is None:
+        return None, problems
     fields = {name: getattr(common, name) for name in type(common).model_fields}
     fields |= {
         "kinds": tuple(common.kinds),
         "parameters": parameters,
         "sources": tuple(sorted(common.sources.items())),
     }
-    return Target(**fields)
+    return Target(**fields), problems
 
 
 def _family_parameters(data: Mapping[str, Any], problems: list[str]) -> BaseModel | None:
