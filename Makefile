@@ -10,12 +10,12 @@ WORKERS ?= 2
 BASE ?= HEAD
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 DEMO := sample_models/digits
-QUOTED := latency models robustness quantization decomposition first-screen
+QUOTED := latency models robustness quantization decomposition first-screen rtl
 
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test check arch format wheel replay sample-models clean \
 	bench bench-models bench-robustness bench-first-screen bench-quantization \
-	bench-decomposition bench-latency bench-forms
+	bench-decomposition bench-latency bench-forms bench-rtl
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 22
@@ -79,9 +79,24 @@ bench-quantization: $(STAMP)  ## accuracy at each bit width (needs EDGECOMPRESS_
 bench-decomposition: $(STAMP)  ## decomposition beside plain SVD (needs EDGECOMPRESS_DATA)
 	$(BIN)/python -m benchmarks.decomposition.resnet20
 
-bench-latency: $(STAMP)  ## cost models against published figures
+bench-latency: $(STAMP)  ## cost models against simulators, published figures and other tools
+	$(BIN)/python benchmarks/latency/winocnn_agreement.py
+	$(BIN)/python benchmarks/latency/systolic_agreement.py
+	$(BIN)/python benchmarks/latency/lowbit_agreement.py
 	$(BIN)/python benchmarks/latency/winocnn.py
+	$(BIN)/python benchmarks/latency/vela.py
+	$(BIN)/python benchmarks/latency/mlperf_tiny.py
 	$(BIN)/python benchmarks/latency/resnet18.py
+	$(BIN)/python benchmarks/latency/peers.py
+	$(BIN)/python benchmarks/latency/explore.py
+	$(BIN)/python -m benchmarks.latency.training_step
+	$(BIN)/python -m benchmarks.latency.worked_example
+	$(BIN)/python -m benchmarks.latency.worked_example --render
+	$(BIN)/python -m benchmarks.latency.render
+
+bench-rtl: $(STAMP)  ## generated Verilog against the simulators, and its resources (Icarus, Yosys)
+	$(BIN)/python -m benchmarks.rtl.agreement
+	$(BIN)/python -m benchmarks.rtl.synthesis
 
 bench-forms: $(STAMP)  ## forms of the written file (needs EDGECOMPRESS_DATA)
 	$(BIN)/python benchmarks/forms/whole_net.py

@@ -9,14 +9,29 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from edgecompress.core import layers, plan, report, training_step, work
+from edgecompress.core import (
+    exploration,
+    layers,
+    plan,
+    report,
+    rtl,
+    simulation,
+    training_step,
+    work,
+)
 
 SCHEMAS = {
     "compression-report": (report.COMPRESSION_SCHEMA, report.CompressionReport),
     "latency-report": (report.LATENCY_SCHEMA, report.LatencyReport),
     "training-step-report": (training_step.TRAINING_STEP_SCHEMA, training_step.TrainingStepReport),
     "evaluation-report": (report.EVALUATION_SCHEMA, report.EvaluationReport),
+    "simulation-report": (simulation.SIMULATION_SCHEMA, simulation.SimulationReport),
+    "rtl-report": (rtl.RTL_SCHEMA, rtl.RtlReport),
     "inspection-report": (report.INSPECTION_SCHEMA, report.InspectionReport),
+    "exploration-report": (exploration.EXPLORATION_SCHEMA, exploration.ExplorationReport),
+    "sweep-report": (exploration.SWEEP_SCHEMA, exploration.SweepReport),
+    "target-check-report": (exploration.TARGET_CHECK_SCHEMA, exploration.TargetCheckReport),
+    "calibration-report": (exploration.CALIBRATION_SCHEMA, exploration.CalibrationReport),
     "plan": (plan.PLAN_SCHEMA, plan.Plan),
 }
 PER_TARGET = {
@@ -57,7 +72,7 @@ def schema_text(name: str) -> str:
 
 def _describe(part: dict[str, Any]) -> None:
     """Descriptions from the docstring of the dataclass that the part was made from."""
-    modules = (report, training_step, work, layers, plan)
+    modules = (report, exploration, rtl, simulation, training_step, work, layers, plan)
     kinds = [getattr(module, part["title"], None) for module in modules]
     kind = next((found for found in kinds if found is not None), None)
     if kind is None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         load,
         plan,
         quantize,
+        rtl,
+        simulate,
     )
     from edgecompress.core.errors import EdgeCompressError
     from edgecompress.core.options import DecomposeOptions, Gates, LayerRule, QuantizeOptions
@@ -45,6 +47,8 @@ _HOMES = {
     "load": "edgecompress.api",
     "plan": "edgecompress.api",
     "quantize": "edgecompress.api",
+    "rtl": "edgecompress.api",
+    "simulate": "edgecompress.api",
 }
 
 __all__ = [
@@ -63,6 +67,8 @@ __all__ = [
     "load",
     "plan",
     "quantize",
+    "rtl",
+    "simulate",
 ]
 
 

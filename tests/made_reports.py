@@ -6,6 +6,7 @@ from edgecompress.core.layers import Skip
 from edgecompress.core.report import (
     CompressionReport,
     EvaluationReport,
+    FactoredLayer,
     Fidelity,
     FileFact,
     GateResult,
@@ -13,9 +14,13 @@ from edgecompress.core.report import (
     LatencyReport,
     LayerFact,
     LayerResult,
+    OutputNoise,
+    Sensitivity,
+    TargetAccuracy,
     Verification,
 )
-from edgecompress.core.work import Cost
+from edgecompress.core.simulation import SimulatedLayer, SimulationReport
+from edgecompress.core.work import Cost, EnergySplit
 from edgecompress.report.forms import Estimate
 
 
@@ -70,11 +75,35 @@ def latency(
         latency_s=total,
         throughput_per_s=1 / total,
         total_cycles=sum(item.total_cycles for item in costs),
-        energy_pj=None,
+        energy_pj=2.5e9,
+        energy=EnergySplit(mac_pj=1e9, on_chip_pj=0.5e9, dram_pj=0.75e9, static_pj=0.25e9),
         macs=40_551_040,
+        moved_bytes=2_000_000.0,
+        bound_s=total / 2,
+        sensitivity=tuple(
+            Sensitivity(factor=factor, latency_s=total / factor) for factor in (0.8, 0.9, 1.1)
+        ),
+        peak_activation_bytes=65_536.0,
+        peak_operator=names[-1],
+        live_bytes=tuple(65_536.0 for _ in costs),
+        on_chip_bytes=1 << 20,
+        factored=(
+            FactoredLayer(
+                name=names[-1],
+                operators=3,
+                dense_s=3e-5,
+                memory_s=2e-5,
+                fused_s=1.5e-5,
+                kept_bytes=4096.0,
+                fused=True,
+            ),
+        ),
+        resources={"dsp": 2344, "bram18": 1584, "lut": 0},
+        part="xczu9eg",
         costs=costs,
         op_types=tuple("Conv" for _ in costs),
         assumptions=("Relu is costed as element-wise",),
+        notes=("images come in pairs",),
     )
 
 
@@ -163,6 +192,19 @@ def evaluation(
         latency_s=0.61e-3,
         reference_latency_s=1e-3 if reference else None,
         gates=gates,
+        on_target=on_target(labels=labels) if reference else None,
+    )
+
+
+def on_target(*, labels: bool = True) -> TargetAccuracy:
+    return TargetAccuracy(
+        target="winocnn-zcu102-w6",
+        truncates=True,
+        layers=("conv1", "conv2"),
+        fidelity=fidelity(labels=labels),
+        outputs=(OutputNoise(name="logits", snr_db=24.5),),
+        skips=(Skip("conv3", "its weight is stored as floats", 288),),
+        assumed="scale factors of the layers are chosen here",
     )
 
 
@@ -195,4 +237,44 @@ def inspection(name: str = "conv1") -> InspectionReport:
         skips=(Skip(name, "inside a loop body", 12),),
         parameters=269_722,
         macs=None,
+    )
+
+
+def simulation(
+    names: tuple[str, ...] = ("conv1", "fc"), *, agrees: bool = True, snr_db: float | None = None
+) -> SimulationReport:
+    layers = tuple(
+        SimulatedLayer(
+            name=name,
+            op_type="Conv",
+            groups=1 + index,
+            rows=64,
+            inner=288,
+            columns=48,
+            all_rows=1024,
+            input_bits=8,
+            weight_bits=5,
+            stored_bits=4,
+            input_quantized_here=index == 1,
+            multiplications=64 * 288 * 48,
+            cycles=2844,
+            predicted_cycles=2844.0 if agrees else 2850.5,
+            cycles_agree=agrees,
+            outputs_agree=agrees or index == 0,
+            snr_db=snr_db,
+        )
+        for index, name in enumerate(names)
+    )
+    return SimulationReport(
+        model=file_fact(),
+        target="systolic-ws-32",
+        family="systolic_ws",
+        target_source="a round design point",
+        samples=1,
+        data_source="test.npz",
+        row_limit=64,
+        layers=layers,
+        skips=(Skip(names[0], "product of two activations: no weight to read", 0),),
+        agrees=agrees,
+        notes=("cycles of the array, memory not counted",),
     )

@@ -40,6 +40,18 @@ COMMANDS = {
         "edgecompress.cli.estimate_latency:estimate_latency",
         "Predict the latency of a model on a device.",
     ),
+    "explore": (
+        "edgecompress.cli.explore:explore",
+        "Search the configurations of an accelerator for the best ones.",
+    ),
+    "simulate": (
+        "edgecompress.cli.simulate:simulate",
+        "Run a quantized model on the simulated array of a device.",
+    ),
+    "rtl": (
+        "edgecompress.cli.rtl:rtl",
+        "Generate Verilog of a device's array, with a test bench that checks itself.",
+    ),
     "evaluate": (
         "edgecompress.cli.evaluate:evaluate",
         "Accuracy or fidelity on data, of one model or of two.",

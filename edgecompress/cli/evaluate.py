@@ -23,6 +23,12 @@ from edgecompress.cli.entry import Run
             "or random:SEED.",
         ),
         click.option(
+            "--target",
+            metavar="NAME|FILE",
+            help="Accelerator (see targets list): run a quantized model as its datapath computes "
+            "it, too.",
+        ),
+        click.option(
             "--limit", metavar="N", type=click.IntRange(min=1), help="Use at most N samples."
         ),
     ),
@@ -39,6 +45,7 @@ def evaluate(
     model: str,
     reference: str | None,
     data: str,
+    target: str | None,
     limit: int | None,
     preprocess: str | None,
     max_drop: str | None,
@@ -52,6 +59,7 @@ def evaluate(
     """Accuracy of MODEL on labelled data, or its fidelity to a reference on any data.
 
     With --reference also the ratio of the times in onnxruntime, one thread, both in one process.
+    With --target also what is left of the accuracy when an accelerator computes the convolutions.
 
     \b
     edgecompress evaluate small.onnx --reference model.onnx --data test.npz --max-drop 1%
@@ -69,13 +77,14 @@ def evaluate(
     if gates.max_drop is not None and reference is None:
         raise UsageError("--max-drop needs a --reference")
     shapes = read_input_shapes(input_shapes)
-    check_report_files(reports, others=(model, reference, data))
+    check_report_files(reports, others=(model, reference, data, target))
     with progress_on_stderr(quiet=run.quiet) as progress:
         progress("evaluating", 0, 0)
         report = api.evaluate(
             model,
             data,
             reference=reference,
+            target=target,
             preprocess=preprocess,
             limit=limit,
             gates=gates,

@@ -18,6 +18,7 @@ from edgecompress.core.options import (
     Tolerance,
 )
 from edgecompress.core.quantities import read_budget, read_share, read_size, read_time
+from edgecompress.core.work import AssumedBits
 
 T = TypeVar("T")
 GATES = ("max_size", "max_latency", "max_drop", "min_accuracy")
@@ -84,6 +85,22 @@ def read_input_shapes(texts: tuple[str, ...]) -> dict[str, Shape]:
             raise UsageError(f"{text!r} {problem}", where="--input-shape")
         shapes[name] = read_option(_read_sizes, sizes, "--input-shape")
     return shapes
+
+
+def read_assumed_bits(text: str | None) -> AssumedBits | None:
+    """Widths of activations and weights from ``8/4``.
+
+    Raises:
+        UsageError: A text of another form, or widths that there are not.
+    """
+    return None if text is None else read_option(_read_widths, text, "--assume-bits")
+
+
+def _read_widths(text: str) -> AssumedBits:
+    activations, slash, weights = text.partition("/")
+    if not slash or not activations.strip().isdecimal() or not weights.strip().isdecimal():
+        raise ValueError(f"{text!r} is not of the form 8/4: bits of activations, bits of weights")
+    return AssumedBits(activations=int(activations), weights=int(weights))
 
 
 def read_ranks(texts: Mapping[str, str | None]) -> RankRule | None:

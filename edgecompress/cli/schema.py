@@ -10,6 +10,12 @@ SCHEMAS = (
     "training-step-report",
     "evaluation-report",
     "inspection-report",
+    "simulation-report",
+    "rtl-report",
+    "exploration-report",
+    "sweep-report",
+    "target-check-report",
+    "calibration-report",
     "plan",
 )
 

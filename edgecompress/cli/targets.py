@@ -12,6 +12,14 @@ COMMANDS = {
         "edgecompress.cli.target_commands:show_command",
         "One target as TOML, to read or to start one's own from.",
     ),
+    "check": (
+        "edgecompress.cli.target_commands:check_command",
+        "Whether target files are valid, and what looks off.",
+    ),
+    "calibrate": (
+        "edgecompress.cli.target_commands:calibrate_command",
+        "Fit a target to measured times of layers.",
+    ),
 }
 
 

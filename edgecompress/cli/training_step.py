@@ -1,14 +1,13 @@
-"""The options of ``estimate-latency --training-step``, and what they do."""
+"""The options of ``estimate-latency --training-step``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from edgecompress.core.training_step import Optimizer, TrainingStepReport
+    from edgecompress.core.training_step import Optimizer, TrainingStepOptions
 
 TRAINING_STEP = (
     click.option(
@@ -19,55 +18,44 @@ TRAINING_STEP = (
     click.option(
         "--optimizer",
         type=click.Choice(("sgd", "momentum", "adam")),
-        default="sgd",
-        show_default=True,
-        help="Of the training step.",
+        help="Of the training step.  [default: sgd]",
     ),
     click.option(
         "--gradient-bits",
         type=click.IntRange(2, 64),
-        default=16,
-        show_default=True,
         metavar="N",
-        help="Width of gradients in the training step.",
+        help="Width of gradients in the training step.  [default: 16]",
     ),
     click.option(
         "--master-bits",
         type=click.IntRange(0, 64),
-        default=0,
-        show_default=True,
         metavar="N",
-        help="Width of a finer copy of the weights in the training step; 0: none.",
+        help="Width of a finer copy of the weights in the training step; 0: none.  [default: 0]",
     ),
 )
 
 
-def training_steps(  # noqa: PLR0913 - all by name
-    model: str,
-    targets: Sequence[str],
-    *,
-    optimizer: Optimizer,
-    gradient_bits: int,
-    master_bits: int,
-    input_shapes: dict[str, tuple[int, ...]],
-    torch_factory: str | None,
-    trust_input: bool,
-) -> tuple[TrainingStepReport, ...]:
-    """One report per target."""
-    from edgecompress import api
+def read_training_step(
+    asked: bool, optimizer: Optimizer | None, gradient_bits: int | None, master_bits: int | None
+) -> TrainingStepOptions | None:
+    """How a step is done; None where none was asked for.
+
+    Raises:
+        UsageError: An option of the step without the step, or a width of one bit.
+    """
     from edgecompress.core.errors import UsageError
     from edgecompress.core.training_step import TrainingStepOptions
 
+    given = {"optimizer": optimizer, "gradient-bits": gradient_bits, "master-bits": master_bits}
+    for name, value in given.items():
+        if value is not None and not asked:
+            raise UsageError("is an option of --training-step", where=f"--{name}")
     if master_bits == 1:
         raise UsageError("master weights have 2 to 64 bits, or 0 for none", where="--master-bits")
-    options = TrainingStepOptions(
-        optimizer=optimizer, gradient_bits=gradient_bits, master_bits=master_bits
-    )
-    return api.estimate_training_step(
-        model,
-        targets,
-        options,
-        input_shapes=input_shapes,
-        torch_factory=torch_factory,
-        trust_input=trust_input,
+    if not asked:
+        return None
+    return TrainingStepOptions(
+        optimizer=optimizer or "sgd",
+        gradient_bits=16 if gradient_bits is None else gradient_bits,
+        master_bits=master_bits or 0,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edgecompress.core.layers import Skip
-from edgecompress.core.work import Cost
+from edgecompress.core.work import Cost, EnergySplit
 
 COMPRESSION_SCHEMA = "edgecompress.compression-report/1"
 LATENCY_SCHEMA = "edgecompress.latency-report/1"
@@ -84,6 +84,45 @@ class Fidelity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputNoise:
+    """One output of a graph.
+
+    Attributes:
+        name: Of the output.
+        snr_db: Signal to noise, 10 log10 of energies.
+    """
+
+    name: str
+    snr_db: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetAccuracy:
+    """A network computed by the datapath of an accelerator, beside onnxruntime on the same file.
+
+    Attributes:
+        target: Target name.
+        truncates: The datapath does not give exact sums.
+        layers: Names of the convolutions that it computed; the rest is onnxruntime's.
+        fidelity: Against onnxruntime; its ``accuracy`` is that on the accelerator.
+        outputs: Noise of each output.
+        corrected: The same where the host takes the mean of what rounding costs, measured on the
+            first samples, out of the biases; None where nothing is rounded.
+        skips: Convolutions that it did not compute, with reasons.
+        assumed: What was assumed about the datapath; empty if nothing.
+    """
+
+    target: str
+    truncates: bool
+    layers: tuple[str, ...]
+    fidelity: Fidelity
+    outputs: tuple[OutputNoise, ...]
+    corrected: Fidelity | None = None
+    skips: tuple[Skip, ...] = ()
+    assumed: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
     """Checks on the written file.
 
@@ -109,7 +148,7 @@ class GateResult:
     Attributes:
         name: Name of the option.
         limit, value: In ``unit``.
-        unit: ``bytes``, ``s`` or ``share``.
+        unit: ``bytes``, ``s``, ``share`` or ``assumptions``.
         met: Whether the limit holds.
     """
 
@@ -118,6 +157,43 @@ class GateResult:
     value: float
     unit: str
     met: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sensitivity:
+    """Latency if the memory gave another share of its peak.
+
+    Attributes:
+        factor: Times the target's efficiency of the memory; the product is at most 1.
+        latency_s: With that.
+    """
+
+    factor: float
+    latency_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactoredLayer:
+    """A layer that was decomposed, beside what it was.
+
+    Attributes:
+        name: Name of the layer.
+        operators: Convolutions and matrix products that it became.
+        dense_s: Predicted time of the layer in one operator, at the width of its factors' weights;
+            None where the chain stands for no single operator.
+        memory_s: Of the chain, every intermediate through memory.
+        fused_s: Of the chain with the intermediates that fit kept on chip; None if none fits.
+        kept_bytes: On-chip memory that those take.
+        fused: Whether the latency of the report has them on chip.
+    """
+
+    name: str
+    operators: int
+    dense_s: float | None
+    memory_s: float
+    fused_s: float | None
+    kept_bytes: float
+    fused: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,10 +210,23 @@ class LatencyReport:
         throughput_per_s: Inferences a second.
         total_cycles: At the target's clock.
         energy_pj: None if the target has no energy numbers.
+        energy: The same by cause.
         macs: Of the graph.
+        moved_bytes: Over the memory port, weights and activations.
+        bound_s: No mapping of these operators on this target takes less.
+        sensitivity: Latency at other efficiencies of the memory.
+        peak_activation_bytes: Activations alive at the same time at most, at the target's widths.
+        peak_operator: The operator where that is.
+        live_bytes: Activations alive while each operator runs, as long as ``costs``.
+        on_chip_bytes: What the target has for activations; 0 if they are in memory.
+        factored: Layers that were decomposed.
+        resources: DSP blocks (``dsp``), block memories (``bram18``) and look-up tables (``lut``) of
+            a design on a programmable device; empty for a fixed chip.
+        part: The device that the design is on; empty for none.
         costs: One per operator, in graph order.
         op_types: Operator type per cost.
-        assumptions: Every assumption once, in words.
+        assumptions: Every assumption once, in words; ``--strict`` counts them.
+        notes: What follows from the device or was asked for, in words.
     """
 
     model: FileFact
@@ -149,10 +238,22 @@ class LatencyReport:
     throughput_per_s: float
     total_cycles: float
     energy_pj: float | None
+    energy: EnergySplit | None = None
     macs: int
+    moved_bytes: float = 0.0
+    bound_s: float = 0.0
+    sensitivity: tuple[Sensitivity, ...] = ()
+    peak_activation_bytes: float = 0.0
+    peak_operator: str = ""
+    live_bytes: tuple[float, ...] = ()
+    on_chip_bytes: int = 0
+    factored: tuple[FactoredLayer, ...] = ()
+    resources: dict[str, int] = field(default_factory=dict)
+    part: str = ""
     costs: tuple[Cost, ...]
     op_types: tuple[str, ...]
     assumptions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +309,7 @@ class EvaluationReport:
         latency_s, reference_latency_s: Medians behind the ratio, of one batch.
         gates: All gates that were set.
         warnings: What looks off about the data, in words.
+        on_target: The model as an accelerator computes it; None if none was asked.
     """
 
     model: FileFact
@@ -222,6 +324,7 @@ class EvaluationReport:
     reference_latency_s: float | None
     gates: tuple[GateResult, ...] = ()
     warnings: tuple[str, ...] = ()
+    on_target: TargetAccuracy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

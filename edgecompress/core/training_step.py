@@ -102,6 +102,7 @@ class TrainingStepReport:
         latency_s: One step.
         energy_pj: None if the target has no energy numbers.
         assumptions: Every assumption once, in words.
+        notes: What is not assumed but good to know.
     """
 
     model: FileFact
@@ -114,3 +115,4 @@ class TrainingStepReport:
     latency_s: float
     energy_pj: float | None
     assumptions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -3,6 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+WeightValues = Literal["none", "codes", "winograd"]
+"""What a cost model wants to know about the values of weights: nothing, the statistics of their
+codes, or those and the share of zeros of their Winograd transforms."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssumedBits:
+    """Widths that floats are taken to have on the device.
+
+    Attributes:
+        activations: Of activations; narrower ones keep their width.
+        weights: Of weights; likewise.
+    """
+
+    activations: int
+    weights: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.activations <= 32 or not 1 <= self.weights <= 32:
+            raise ValueError("widths are from 1 to 32 bits")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,10 +165,12 @@ class TensorUse:
     Attributes:
         name: Value name; unique in the graph.
         bits: Of the whole tensor as it is kept between operators.
+        width_bits: Of an element.
     """
 
     name: str
     bits: int
+    width_bits: int = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +202,28 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnergySplit:
+    """Energy of one operator by cause.
+
+    Attributes:
+        mac_pj: Of the multiply-accumulates.
+        on_chip_pj: Of reads and writes of on-chip buffers.
+        dram_pj: Of what is moved over the memory port.
+        static_pj: Drawn while it runs, whatever it does.
+    """
+
+    mac_pj: float
+    on_chip_pj: float
+    dram_pj: float
+    static_pj: float
+
+    @property
+    def total_pj(self) -> float:
+        """All of it."""
+        return self.mac_pj + self.on_chip_pj + self.dram_pj + self.static_pj
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """Time of one operator on one target, by cause.
 
@@ -194,6 +240,7 @@ class Cost:
         weight_bytes, activation_bytes: Moved over the memory port.
         on_chip_bytes: On-chip memory that is occupied at the same time.
         energy_pj: None where the target states no energy.
+        energy: The same by cause, where it is known.
         assumed: What was assumed; empty when exact.
     """
 
@@ -211,4 +258,5 @@ class Cost:
     decode_cycles: float = 0.0
     on_chip_bytes: float = 0.0
     energy_pj: float | None = None
+    energy: EnergySplit | None = None
     assumed: str = ""

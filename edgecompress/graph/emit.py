@@ -12,8 +12,7 @@ import onnx_ir as ir
 from edgecompress.core.arrays import Array, FloatArray
 from edgecompress.core.stages import Conv, Embedding, MatMul, Permute, Recurrent, Reshape, Stage
 from edgecompress.core.tensors import Affine, Dense, Tensor
-
-LAYER_KEY = "edgecompress.layer"
+from edgecompress.graph.origins import LAYER_KEY
 
 
 def fresh_names(taken: set[str]) -> Iterator[str]:

@@ -19,6 +19,7 @@ from edgecompress.core.tensors import Affine, Tensor
 from edgecompress.graph import emit
 from edgecompress.graph.fold import lift_constants
 from edgecompress.graph.layers import Findings, LayerFinder, Place, may_have_layers
+from edgecompress.graph.origins import read_origins
 from edgecompress.graph.shapes import InputSpec, infer_shapes, specs
 from edgecompress.graph.values import OpenShape, all_value_names, constant_tensor, is_float
 
@@ -56,11 +57,7 @@ class Model:
         self.file = file
         self.quantized: dict[str, Affine] = {}
         self.activation_ranges: dict[str, tuple[float, float]] = {}
-        self.origins: dict[str, str] = {
-            node.name or "": node.metadata_props[emit.LAYER_KEY]
-            for node in graph.graph
-            if emit.LAYER_KEY in node.metadata_props
-        }
+        self.origins: dict[str, str] = read_origins(graph)
         self.notes: list[str] = list(notes)
         self.input_shapes: dict[str, Shape] = dict(input_shapes or {})
         self._places: dict[str, Place] = {}
@@ -242,7 +239,8 @@ class Model:
         _take_over(old, leaving, name)
         graph.remove(old_nodes[::-1], safe=True)
         self._drop_unused([place.weight, place.bias])
-        self.origins.update((new.name or "", layer.name) for new in writer.nodes)
+        source = self.origins.get(layer.name, layer.name)
+        self.origins.update((new.name or "", source) for new in writer.nodes)
         self._shapes = None
         return sum(1 for stage in stages if hasattr(stage, "weight"))
 

@@ -14,6 +14,7 @@ from edgecompress.core.errors import InputOutputFailed
 from edgecompress.core.report import FileFact
 from edgecompress.graph.model import Model
 from edgecompress.graph.names import shorten, strip
+from edgecompress.graph.origins import note_origins
 from edgecompress.graph.session import proto_bytes
 
 TEMPORARY_SUFFIX = ".edgecompress-part"
@@ -26,7 +27,8 @@ def save_model(model: Model, path: Path, *, keep_names: bool = False) -> FileFac
         model: Not changed.
         path: The file to write; replaced if it is there.
         keep_names: Keep the names of internal values and nodes, and the metadata of nodes; else
-            internal values get short names, and only nodes with weights keep theirs.
+            internal values get short names, only nodes with weights keep theirs, and the layers
+            that were decomposed are listed once for the whole file.
 
     Returns:
         Path, hash and size of what was written.
@@ -49,6 +51,7 @@ def serialized(model: Model, *, keep_names: bool = False) -> bytes:
     strip(proto.graph)
     if not keep_names and not proto.functions:
         shorten(proto.graph)
+        note_origins(proto, model.origins)
     return proto_bytes(proto)
 
 

@@ -7,227 +7,62 @@ import math
 import onnx_ir as ir
 
 from edgecompress.core.work import ElementWork
-from edgecompress.graph.values import ONNX_DOMAINS, attribute_ints
+from edgecompress.graph.work_operations import (
+    DATA_DEPENDENT_SIZES,
+    FREE,
+    MOVES,
+    ONE_TO_ONE,
+    SUMS,
+    count_operations,
+    known_name,
+)
 from edgecompress.graph.work_scene import BOUNDS, Scene
 
 DATA_DEPENDENT = "its output size depends on the data: counted as for zeros"
 SHAPES_ONLY = "works on shapes only: done before the network runs"
 UNKNOWN = "unknown operator {name}: counted as bound by memory, one operation per element"
 
-# Operations per element of the output. One for what is one instruction on most devices; 8 for a
-# function that is a short polynomial or a table with interpolation.
-# Source: assumed; devices that have more exact figures differ by less than the memory traffic.
-_SIMPLE, _FUNCTION = 1, 8
-
-_FREE = frozenset(
-    {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Shape", "Size"}
-)
-_MOVES = frozenset(
-    [
-        "Compress",
-        "Concat",
-        "ConstantOfShape",
-        "CenterCropPad",
-        "DepthToSpace",
-        "Expand",
-        "EyeLike",
-        "Gather",
-        "GatherElements",
-        "GatherND",
-        "NonZero",
-        "OneHot",
-        "Pad",
-        "Range",
-        "ReverseSequence",
-        "ScatterElements",
-        "ScatterND",
-        "Scatter",
-        "Slice",
-        "SpaceToDepth",
-        "Split",
-        "Tile",
-        "TensorScatter",
-        "Transpose",
-        "Trilu",
-        "Unique",
-        "Where",
-        "CastLike",
-        "Cast",
-        "BitCast",
-        "ConcatFromSequence",
-        "SequenceAt",
-        "SequenceConstruct",
-        "SequenceEmpty",
-        "SequenceErase",
-        "SequenceInsert",
-        "SequenceLength",
-        "SplitToSequence",
-        "Optional",
-        "OptionalGetElement",
-        "OptionalHasElement",
-    ]
-)
-_DATA_DEPENDENT = frozenset({"Compress", "NonZero", "Unique", "NonMaxSuppression"})
-_SIMPLE_OPS = frozenset(
-    [
-        "Abs",
-        "Add",
-        "And",
-        "BitShift",
-        "BitwiseAnd",
-        "BitwiseNot",
-        "BitwiseOr",
-        "BitwiseXor",
-        "Ceil",
-        "Clip",
-        "Div",
-        "Equal",
-        "Floor",
-        "Greater",
-        "GreaterOrEqual",
-        "HardSigmoid",
-        "HardSwish",
-        "IsInf",
-        "IsNaN",
-        "LeakyRelu",
-        "Less",
-        "LessOrEqual",
-        "Max",
-        "Mean",
-        "Min",
-        "Mod",
-        "Mul",
-        "Neg",
-        "Not",
-        "Or",
-        "PRelu",
-        "Reciprocal",
-        "Relu",
-        "Round",
-        "Shrink",
-        "Sign",
-        "Sqrt",
-        "Sub",
-        "Sum",
-        "ThresholdedRelu",
-        "Xor",
-        "DequantizeLinear",
-        "QuantizeLinear",
-    ]
-)
-_FUNCTIONS = frozenset(
-    [
-        "Acos",
-        "Acosh",
-        "Asin",
-        "Asinh",
-        "Atan",
-        "Atanh",
-        "Celu",
-        "Cos",
-        "Cosh",
-        "Elu",
-        "Erf",
-        "Exp",
-        "Gelu",
-        "Log",
-        "Mish",
-        "Pow",
-        "Selu",
-        "Sigmoid",
-        "Sin",
-        "Sinh",
-        "Softplus",
-        "Softsign",
-        "Swish",
-        "Tan",
-        "Tanh",
-    ]
-)
-_PER_INPUT = {
-    "ArgMax": 1,
-    "ArgMin": 1,
-    "BatchNormalization": 2,
-    "CumProd": 1,
-    "CumSum": 1,
-    "DynamicQuantizeLinear": 4,
-    "GlobalAveragePool": 1,
-    "GlobalLpPool": 2,
-    "GlobalMaxPool": 1,
-    "GroupNormalization": 5,
-    "Hardmax": 2,
-    "InstanceNormalization": 5,
-    "LayerNormalization": 5,
-    "LogSoftmax": 3 + _FUNCTION,
-    "LpNormalization": 3,
-    "MeanVarianceNormalization": 5,
-    "ReduceL1": 1,
-    "ReduceL2": 2,
-    "ReduceLogSum": 1,
-    "ReduceLogSumExp": 1 + _FUNCTION,
-    "ReduceMax": 1,
-    "ReduceMean": 1,
-    "ReduceMin": 1,
-    "ReduceProd": 1,
-    "ReduceSum": 1,
-    "ReduceSumSquare": 2,
-    "RMSNormalization": 3,
-    "RotaryEmbedding": 3,
-    "Softmax": 3 + _FUNCTION,
-}
-_SUMS = frozenset({"Add", "Mul", "Sub", "Sum"})
-_PER_OUTPUT = {"Resize": 8, "Upsample": 8, "GridSample": 8, "LRN": 8}
-_POOLS = frozenset({"AveragePool", "MaxPool", "LpPool"})
-_ONE_TO_ONE = (_SIMPLE_OPS | _FUNCTIONS | {"Cast", "CastLike", "BatchNormalization"}) - {
-    "Max",
-    "Mean",
-    "Min",
-    "Sum",
-    "Where",
-}
-
 
 def count_elements(node: ir.Node, scene: Scene) -> tuple[ElementWork, str]:
     """Counts of an operator, and what was assumed."""
-    outputs = sum(scene.elements(value) for value in node.outputs if value.name)
-    inputs = sum(scene.elements(value) for value in scene.activations(node))
-    standard = node.domain in ONNX_DOMAINS
-    name = node.op_type if standard else ""
-    assumed = ""
-    movement = name in _MOVES
-    match name:
-        case _ if name in _FREE or movement:
-            operations = 0
-        case _ if name in _SIMPLE_OPS:
-            operations = _SIMPLE * max(outputs, inputs if len(scene.activations(node)) > 2 else 0)
-        case _ if name in _FUNCTIONS:
-            operations = _FUNCTION * outputs
-        case _ if name in _PER_INPUT:
-            operations = _PER_INPUT[name] * scene.elements(node.inputs[0])
-        case _ if name in _PER_OUTPUT:
-            operations = _PER_OUTPUT[name] * outputs
-        case _ if name in _POOLS:
-            window = math.prod(attribute_ints(node, "kernel_shape", (1,)))
-            operations = window * scene.elements(node.outputs[0])
-        case _:
-            operations = max(inputs, outputs)
-            assumed = UNKNOWN.format(name="::".join(filter(None, (node.domain, node.op_type))))
-    if name in _DATA_DEPENDENT:
+    name = known_name(node)
+    operations, assumed = count_operations(node, scene), ""
+    if operations is None:
+        inputs = sum(scene.elements(value) for value in scene.activations(node))
+        outputs = sum(scene.elements(value) for value in node.outputs if value.name)
+        operations = max(inputs, outputs)
+        assumed = UNKNOWN.format(name="::".join(filter(None, (node.domain, node.op_type))))
+    if name in DATA_DEPENDENT_SIZES:
         assumed = DATA_DEPENDENT
-    free = name in _FREE
+    free = name in FREE or _is_notation(node)
     if not free and _is_shape_arithmetic(node, scene):
         free, assumed = True, SHAPES_ONLY
     work = ElementWork(
         operations=operations,
         read_bits=_read_bits(node, scene, name),
-        written_bits=0 if name in _FREE else scene.written_bits(node),
-        weight_storage_bits=0 if name in _FREE else _constant_bits(node, scene, name),
-        movement=movement,
+        written_bits=0 if name in FREE else scene.written_bits(node),
+        weight_storage_bits=0 if name in FREE else _constant_bits(node, scene, name),
+        movement=name in MOVES,
         free=free,
-        fused=standard and _is_fused(node, scene),
+        fused=bool(name) and _is_fused(node, scene),
         activation_bits=_widest(node, scene),
     )
     return work, assumed
+
+
+def _is_notation(node: ir.Node) -> bool:
+    """Whether a node is the second half of a quantize/dequantize pair.
+
+    The pair says in what form a value is kept; its first half rounds, its second does nothing, for
+    what reads it works on the codes.
+    """
+    entering = node.inputs[0] if node.inputs else None
+    producer = None if entering is None else entering.producer()
+    return (
+        node.op_type == "DequantizeLinear"
+        and producer is not None
+        and producer.op_type == "QuantizeLinear"
+    )
 
 
 def note_results(node: ir.Node, scene: Scene, *, product: bool, fused: bool) -> None:
@@ -237,14 +72,14 @@ def note_results(node: ir.Node, scene: Scene, *, product: bool, fused: bool) -> 
     quantizes = node.op_type in ("QuantizeLinear", "DequantizeLinear")
     for value in node.outputs:
         single = len(value.uses()) == 1 and not value.is_graph_output()
-        bounded = node.op_type in _SUMS and any(use.node.op_type in BOUNDS for use in value.uses())
+        bounded = node.op_type in SUMS and any(use.node.op_type in BOUNDS for use in value.uses())
         if (single and (product or fused or bounded)) or (fused and quantizes):
             scene.written.add(value)
 
 
 def _read_bits(node: ir.Node, scene: Scene, name: str) -> int:
     """Activations read; a part that is picked counts as itself."""
-    if name in _FREE:
+    if name in FREE:
         return 0
     picked = {"Gather", "GatherElements", "GatherND", "Slice", "Compress"}
     if name in picked and node.inputs[0] in scene.activations(node):
@@ -287,7 +122,7 @@ def _is_fused(node: ir.Node, scene: Scene) -> bool:
     entering = scene.activations(node)
     if node.op_type in ("QuantizeLinear", "DequantizeLinear") and entering:
         return entering[0].producer() is not None
-    if node.op_type not in _ONE_TO_ONE or not entering:
+    if node.op_type not in ONE_TO_ONE or not entering:
         return False
     main = max(entering, key=scene.elements)
     small = [value for value in entering if value is not main]

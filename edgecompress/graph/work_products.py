@@ -1,4 +1,4 @@
-"""Counts of convolutions, matrix products and recurrent cells."""
+"""Counts of convolutions and matrix products."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from edgecompress.graph.operators import resolved_pads
 from edgecompress.graph.values import attribute_int, attribute_ints, attribute_string
 from edgecompress.graph.work_scene import Scene
 
-Counted = tuple[OperatorWork, str]
+Counted = tuple[OperatorWork, str, ir.Value | None]
+"""Counts, what was assumed, and the value that holds the weight."""
 
 DEEP = "convolution over more than two axes: further axes counted as images and channels"
 WEIGHT_IS_ACTIVATION = "the kernel of the convolution is computed at run time"
-RECURRENT = "steps of a recurrent cell one after the other, gates not counted"
-ATTENTION = "attention as its two products, softmax and masks not counted"
 EINSUM = "Einsum that is no matrix product: counted by its index ranges"
 
 
@@ -74,7 +73,7 @@ def _convolution(weight_place: int) -> Callable[[ir.Node, Scene], Counted | None
         )
         notes = [DEEP] if depth else []
         notes += [WEIGHT_IS_ACTIVATION] if stored is None else []
-        return work, "; ".join(notes)
+        return work, "; ".join(notes), weight if stored is not None else None
 
     return read
 
@@ -98,16 +97,18 @@ def _matrix_product(left: int, right: int) -> Callable[[ir.Node, Scene], Counted
         first, second = scene.shape(a), scene.shape(b)
         if not first or not second:  # no product has scalars: the rank is not known
             return None
-        if node.op_type == "Gemm":
-            first = first[::-1] if attribute_int(node, "transA", 0) else first
-            second = second[::-1] if attribute_int(node, "transB", 0) else second
+        if attribute_int(node, "transA", 0):
+            first = _swapped(first) if len(first) > 1 else first
+        if attribute_int(node, "transB", 0):
+            second = _swapped(second) if len(second) > 1 else second
         first = (1, *first) if len(first) < 2 else first
         second = (*second, 1) if len(second) < 2 else second
         if scene.stored(b) is None and scene.stored(a) is not None:
             # The weight is on the left: y^T = x^T W^T is the same work.
             a, b = b, a
             first, second = _swapped(second), _swapped(first)
-        return _product(scene, a, b, first, second), ""
+        work = _product(scene, a, b, first, second)
+        return work, "", b if work.constant else None
 
     return read
 
@@ -144,57 +145,6 @@ def _broadcast(a: Shape, b: Shape) -> Shape:
     return tuple(y if x == 1 else x for x, y in zip(a, b, strict=True))
 
 
-def _recurrent(node: ir.Node, scene: Scene) -> Counted | None:
-    entering, inner, hidden = node.inputs[0], _input(node, 1), _input(node, 2)
-    shape, weights, recurrence = (scene.shape(v) for v in (entering, inner, hidden))
-    if len(shape) != 3 or len(weights) != 3 or len(recurrence) != 3:
-        return None
-    batch_first = attribute_int(node, "layout", 0) == 1
-    steps, batch = (shape[1], shape[0]) if batch_first else (shape[0], shape[1])
-    stored = [scene.stored(value) for value in (inner, hidden)]
-    known = [weight for weight in stored if weight is not None]
-    constant = len(known) == 2
-    work = MatMulWork(
-        count=weights[0] * steps,
-        rows=batch,
-        inner=weights[2] + recurrence[2],
-        columns=weights[1],
-        constant=constant,
-        repeats=steps or 1,
-        weight_bits=max((weight.weight_bits for weight in known), default=32),
-        activation_bits=scene.width(entering),
-        weight_storage_bits=sum(weight.storage_bits for weight in known) if constant else 0,
-    )
-    return work, RECURRENT
-
-
-def _attention(node: ir.Node, scene: Scene) -> Counted | None:
-    """Scores and their product with the values: inner and columns of both are added up."""
-    if len(node.inputs) < 3:
-        return None
-    query, key, value = (scene.shape(v) for v in node.inputs[:3])
-    if not len(query) == len(key) == len(value) or len(query) not in (3, 4):
-        return None
-    if len(query) == 3:
-        heads = attribute_int(node, "q_num_heads", 1)
-        kv_heads = attribute_int(node, "kv_num_heads", heads)
-        query = (query[0], heads, query[1], query[2] // heads)
-        key = (key[0], kv_heads, key[1], key[2] // kv_heads)
-        value = (value[0], kv_heads, value[1], value[2] // kv_heads)
-    past = scene.shape(_input(node, 4))
-    length = key[2] + (past[2] if len(past) == 4 else 0)
-    work = MatMulWork(
-        count=query[0] * query[1],
-        rows=query[2],
-        inner=query[3] + value[3],
-        columns=length,
-        constant=False,
-        weight_bits=scene.width(node.inputs[1]),
-        activation_bits=scene.width(node.inputs[0]),
-    )
-    return work, ATTENTION
-
-
 def _einsum(node: ir.Node, scene: Scene) -> Counted | None:
     equation = attribute_string(node, "equation", "").replace(" ", "")
     operands = [value for value in node.inputs if value is not None]
@@ -217,7 +167,7 @@ def _einsum(node: ir.Node, scene: Scene) -> Counted | None:
             weight_storage_bits=scene.constant_bits(node),
             activation_bits=scene.width(node.outputs[0]),
         )
-        return work, EINSUM
+        return work, EINSUM, None
     a, b = operands
     left, right = terms
     if scene.stored(b) is None and scene.stored(a) is not None:
@@ -229,11 +179,12 @@ def _einsum(node: ir.Node, scene: Scene) -> Counted | None:
     both, kept = set(left) & set(right), set(output)
     first = (extent(both & kept), extent(set(left) - both), extent(both - kept))
     second = (extent(both & kept), extent(both - kept), extent(set(right) - both))
-    return _product(scene, a, b, first, second), ""
+    found = _product(scene, a, b, first, second)
+    return found, "", b if found.constant else None
 
 
 def _packed_product(node: ir.Node, scene: Scene) -> Counted | None:
-    """MatMulNBits: the weight is packed in the operator's own form."""
+    """MatMulNBits and MatMulBnb4: the weight is packed in the operator's own form."""
     inner, columns = attribute_int(node, "K", 0), attribute_int(node, "N", 0)
     work = MatMulWork(
         count=1,
@@ -245,7 +196,7 @@ def _packed_product(node: ir.Node, scene: Scene) -> Counted | None:
         activation_bits=scene.width(node.inputs[0]),
         weight_storage_bits=scene.constant_bits(node),
     )
-    return work, ""
+    return work, "", _input(node, 1)
 
 
 _READERS: dict[str, Callable[[ir.Node, Scene], Counted | None]] = {
@@ -255,15 +206,17 @@ _READERS: dict[str, Callable[[ir.Node, Scene], Counted | None]] = {
     "DeformConv": _convolution(1),
     "FusedConv": _convolution(1),
     "QLinearConv": _convolution(3),
-    "Gemm": _matrix_product(0, 1),
+    "DynamicQuantizeMatMul": _matrix_product(0, 1),
+    "FusedGemm": _matrix_product(0, 1),
     "FusedMatMul": _matrix_product(0, 1),
+    "Gemm": _matrix_product(0, 1),
+    "GemmFastGelu": _matrix_product(0, 1),
     "MatMul": _matrix_product(0, 1),
     "MatMulInteger": _matrix_product(0, 1),
+    "MatMulIntegerToFloat": _matrix_product(0, 1),
+    "QGemm": _matrix_product(0, 3),
     "QLinearMatMul": _matrix_product(0, 3),
+    "MatMulBnb4": _packed_product,
     "MatMulNBits": _packed_product,
-    "Attention": _attention,
     "Einsum": _einsum,
-    "GRU": _recurrent,
-    "LSTM": _recurrent,
-    "RNN": _recurrent,
 }

@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
 from edgecompress.core.arrays import Shape
+from edgecompress.core.work import AssumedBits, OperatorWork, TensorUse
 from edgecompress.graph.constants import ConstantTracer, StoredWeight
 from edgecompress.graph.values import OpenShape, attribute_int, shape_of
 
 SHAPE_UNKNOWN = "a shape is not known before it runs: open axes were counted as 1"
 BOUNDS = frozenset({"Relu", "Clip", "LeakyRelu"})
 _DEFAULT_BITS = 32
+_NARROWEST_FLOAT = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One of the operators that a node stands for.
+
+    Attributes:
+        name: Put behind the node's name; empty if it is all of the node.
+        operator: The counts.
+        reads, writes: Activations.
+        weight: The value that holds the weight; None if there is none.
+        assumed: What was assumed; empty when exact.
+    """
+
+    name: str = ""
+    operator: OperatorWork
+    reads: tuple[TensorUse, ...]
+    writes: tuple[TensorUse, ...]
+    weight: ir.Value | None = None
+    assumed: str = ""
 
 
 @dataclass
@@ -24,6 +46,8 @@ class Scene:
     Attributes:
         shapes: By value name, None for an axis that stays open.
         tracer: Of the same graph.
+        assumed: Widths of what is float in the graph; None: as it is.
+        names: Names of values that are not their own: those inside bodies.
         widths: Bits of an element by value, from `learn`.
         written: Results of products, and of what is fused to them, with one reader.
         shape_values: Values that depend on shapes only.
@@ -31,6 +55,8 @@ class Scene:
 
     shapes: Mapping[str, OpenShape]
     tracer: ConstantTracer
+    assumed: AssumedBits | None = None
+    names: dict[ir.Value, str] = field(default_factory=dict)
     widths: dict[ir.Value, int] = field(default_factory=dict)
     written: set[ir.Value] = field(default_factory=set)
     shape_values: set[ir.Value] = field(default_factory=set)
@@ -75,12 +101,30 @@ class Scene:
         """Note the widths of a node's outputs; nodes come in topological order."""
         first = next((self._type_bits(v) for v in node.inputs if v is not None), _DEFAULT_BITS)
         for place, value in enumerate(node.outputs):
-            self.widths[value] = _declared_bits(value) or _made_bits(node, place) or first
+            bits = _declared_bits(value) or _made_bits(node, place) or first
+            self.widths[value] = self._as_assumed(bits, floats=_is_float(node, value))
 
     def _type_bits(self, value: ir.Value | None) -> int:
         if value is None:
             return _DEFAULT_BITS
-        return self.widths.get(value) or _declared_bits(value) or _DEFAULT_BITS
+        if value in self.widths:
+            return self.widths[value]
+        declared = _declared_bits(value) or _DEFAULT_BITS
+        floats = value.dtype is None or value.dtype.is_floating_point()
+        return self._as_assumed(declared, floats=floats)
+
+    def _as_assumed(self, bits: int, *, floats: bool) -> int:
+        return bits if self.assumed is None or not floats else min(bits, self.assumed.activations)
+
+    def use(self, value: ir.Value) -> TensorUse:
+        """An activation as its readers and writers see it."""
+        name = self.names.get(value) or value.name or ""
+        return TensorUse(name=name, bits=self.bits(value), width_bits=self.width(value))
+
+    def uses(self, values: Iterable[ir.Value | None]) -> tuple[TensorUse, ...]:
+        """Activations among some values, each once."""
+        kept = (v for v in values if v is not None and v.name and not self.tracer.is_constant(v))
+        return tuple(self.use(value) for value in dict.fromkeys(kept))
 
     def activations(self, node: ir.Node) -> list[ir.Value]:
         """Inputs that are not constant."""
@@ -96,12 +140,21 @@ class Scene:
 
     def constant_bits(self, node: ir.Node) -> int:
         """Stored bits of all constants that a node reads."""
-        stored = (self.tracer.stored(value) for value in dict.fromkeys(node.inputs))
+        stored = (self.stored(value) for value in dict.fromkeys(node.inputs))
         return sum(weight.storage_bits for weight in stored if weight is not None)
 
     def stored(self, value: ir.Value | None) -> StoredWeight | None:
-        """How a constant is stored; None if it is not constant."""
-        return self.tracer.stored(value)
+        """How a constant is stored; None if it is not constant.
+
+        With assumed widths a float weight takes those; vectors such as biases stay.
+        """
+        found = self.tracer.stored(value)
+        if found is None or self.assumed is None or found.weight_bits < _NARROWEST_FLOAT:
+            return found
+        if len(found.shape) < 2:
+            return found
+        bits = min(found.weight_bits, self.assumed.weights)
+        return replace(found, weight_bits=bits, storage_bits=bits * math.prod(found.shape))
 
     def open_shapes(self, node: ir.Node) -> str:
         """`SHAPE_UNKNOWN` if a shape of the node is not fully known, else empty."""
@@ -120,6 +173,15 @@ def _declared_bits(value: ir.Value | None) -> int | None:
     if dtype is None or dtype in (ir.DataType.UNDEFINED, ir.DataType.STRING):
         return None
     return int(dtype.bitwidth)
+
+
+def _is_float(node: ir.Node, value: ir.Value) -> bool:
+    """Whether an output holds floats; where the file does not say, what its operator makes."""
+    if value.dtype is not None and value.dtype != ir.DataType.UNDEFINED:
+        return bool(value.dtype.is_floating_point())
+    if node.op_type == "Cast":
+        return bool(ir.DataType(attribute_int(node, "to", 1)).is_floating_point())
+    return node.op_type not in _INTEGER_RESULTS
 
 
 def _quantized_bits(node: ir.Node) -> int:
@@ -151,6 +213,9 @@ _FIXED_BITS = {
     "Shape": 64,
     "Size": 64,
 }
+
+
+_INTEGER_RESULTS = (frozenset(_FIXED_BITS) - {"DequantizeLinear"}) | {"QuantizeLinear"}
 
 
 def _made_bits(node: ir.Node, place: int) -> int | None:

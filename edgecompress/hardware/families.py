@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from edgecompress.core.errors import ConfigurationInvalid
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pydantic import BaseModel
 
-    from edgecompress.core.work import Cost, ElementWork, Work
+    from edgecompress.core.arrays import FloatArray
+    from edgecompress.core.work import Cost, ElementWork, WeightValues, Work
     from edgecompress.hardware.resources import Resources
     from edgecompress.hardware.target import Target
 
@@ -50,6 +53,41 @@ class Family(Protocol):
 
     def chain_bytes(self, target: Target) -> int:
         """On-chip memory for what passes between two operators of a chain; 0: always by memory."""
+        ...
+
+
+@runtime_checkable
+class ReadsWeights(Protocol):
+    """A family whose times depend on the values of weights, beyond a coded weight stream."""
+
+    def weight_values(self, target: Target) -> WeightValues:
+        """What `price` wants to find in `Work.weights` on this target."""
+        ...
+
+
+@runtime_checkable
+class SpeakingFamily(Protocol):
+    """A family that says what a reader should know about an operator and changes no figure."""
+
+    def notes(self, work: Work, target: Target) -> tuple[str, ...]:
+        """Sentences for the report; none for most operators."""
+        ...
+
+
+class Batch(Protocol):
+    """Some targets of one family, side by side."""
+
+    def seconds(self, work: Work) -> FloatArray:
+        """`Cost.latency_s` of a convolution or a matrix product on each of the targets."""
+        ...
+
+
+@runtime_checkable
+class BatchFamily(Protocol):
+    """A family that can also price one operator on many targets at once."""
+
+    def batch(self, targets: Sequence[Target]) -> Batch | None:
+        """The targets side by side; None if they are not covered together."""
         ...
 
 

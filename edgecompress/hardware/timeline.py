@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from edgecompress.core.work import Cost, ElementWork, Work
+from edgecompress.core.work import Cost, ElementWork, EnergySplit, Work
 from edgecompress.hardware.target import Target
 
 OUTSIDE_ARRAY = "what is not on the array is bound by memory or by the host's arithmetic"
@@ -41,8 +41,14 @@ class Timeline:
 
 
 def as_cost(work: Work, target: Target, timeline: Timeline, *assumed: str) -> Cost:
-    """The cost of an operator that takes ``timeline``; empty assumptions are left out."""
+    """The cost of an operator that takes ``timeline``; empty assumptions are left out.
+
+    The target's overhead of an operator is added to the fill of one that takes time.
+    """
     macs = 0 if isinstance(work.operator, ElementWork) else work.operator.macs
+    overhead = target.operator_overhead_s * target.clock_hz if timeline.total else 0.0
+    if overhead:
+        timeline = replace(timeline, fill=timeline.fill + overhead, total=timeline.total + overhead)
     causes = {
         "compute": timeline.compute,
         "load": timeline.load,
@@ -51,6 +57,7 @@ def as_cost(work: Work, target: Target, timeline: Timeline, *assumed: str) -> Co
         "fill": timeline.fill,
     }
     possible = timeline.macs_per_cycle * timeline.total
+    energy = _energy(work, target, timeline)
     return Cost(
         name=work.name,
         compute_cycles=timeline.compute,
@@ -65,26 +72,31 @@ def as_cost(work: Work, target: Target, timeline: Timeline, *assumed: str) -> Co
         weight_bytes=timeline.weight_bytes,
         activation_bytes=timeline.activation_bytes,
         on_chip_bytes=timeline.on_chip_bytes,
-        energy_pj=_energy_pj(work, target, timeline),
+        energy_pj=None if energy is None else energy.total_pj,
+        energy=energy,
         assumed="; ".join(dict.fromkeys(text for text in (work.assumed, *assumed) if text)),
     )
 
 
-def _energy_pj(work: Work, target: Target, timeline: Timeline) -> float | None:
-    """Energy of an operator; None where the target states none."""
+def _energy(work: Work, target: Target, timeline: Timeline) -> EnergySplit | None:
+    """Energy of an operator by cause; None where the target states none."""
     energy = target.energy
     if energy is None:
         return None
-    moved = timeline.weight_bytes + timeline.activation_bytes
-    total = moved * energy.dram_pj_per_byte + timeline.buffer_bytes * energy.on_chip_pj_per_byte
-    total += energy.static_w * 1e12 * timeline.total / target.clock_hz
+    mac_pj = 0.0
     if not isinstance(work.operator, ElementWork):
         operator = work.operator
-        width = stored_width(operator.activation_bits, target)
-        total += operator.macs * energy.mac_energy_pj(
-            width, min(operator.weight_bits, target.weight_stream.weight_bits)
+        mac_pj = operator.macs * energy.mac_energy_pj(
+            stored_width(operator.activation_bits, target),
+            min(operator.weight_bits, target.weight_stream.weight_bits),
         )
-    return total
+    moved = timeline.weight_bytes + timeline.activation_bytes
+    return EnergySplit(
+        mac_pj=mac_pj,
+        on_chip_pj=timeline.buffer_bytes * energy.on_chip_pj_per_byte,
+        dram_pj=moved * energy.dram_pj_per_byte,
+        static_pj=energy.static_w * 1e12 * timeline.total / target.clock_hz,
+    )
 
 
 def no_time(work: Work, target: Target, *assumed: str) -> Cost:
@@ -155,6 +167,10 @@ class Tile:
     decode: float = 0.0
 
 
+Run = tuple[int, "Tile | Sequence[Run]"]
+"""How often, and a tile or a sequence of runs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Played:
     """Cycles of a sequence of tiles.
@@ -168,35 +184,85 @@ class Played:
     fill: float
 
 
-def play(tiles: Iterable[tuple[int, Tile]], *, shared_port: bool) -> Played:
+def play(tiles: Iterable[Run], *, shared_port: bool) -> Played:
     """Tiles through a double-buffered device: load, compute and store of three tiles overlap.
 
     The buffers swap when all three are done, so that step j takes the longest of loading tile
     j + 1, computing tile j and storing tile j - 1; loads and stores one after the other on a
-    shared port.
+    shared port. It takes as long to work out as there are runs, however many tiles they are.
 
     Args:
-        tiles: (how many in a row, tile).
+        tiles: (how many in a row, tile), or (how many times, runs of the same form).
         shared_port: Loads and stores take turns on one port; else each has its own.
     """
-    runs = [(count, tile) for count, tile in tiles if count > 0]
-    if not runs:
+    span = _span(tiles, shared_port=shared_port)
+    if span is None:
         return Played(0.0, 0.0)
-    total = 0.0
-    before: Tile | None = None
-    for place, (count, tile) in enumerate(runs):
-        following = runs[place + 1][1] if place + 1 < len(runs) else None
-        inner = _step(tile, tile, tile, shared_port=shared_port)
-        if count == 1:
-            total += _step(following, tile, before, shared_port=shared_port)
-        else:
-            total += _step(tile, tile, before, shared_port=shared_port)
-            total += (count - 2) * inner
-            total += _step(following, tile, tile, shared_port=shared_port)
-        before = tile
-    first, last = runs[0][1], runs[-1][1]
-    ends = max(first.load, first.decode) + last.store
+    total = _step(span.second, span.first, None, shared_port=shared_port)
+    if span.second is not None:
+        total += span.inner + _step(None, span.last, span.before, shared_port=shared_port)
+    ends = max(span.first.load, span.first.decode) + span.last.store
     return Played(total + ends, ends)
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A sequence of tiles as its neighbours see it.
+
+    ``inner`` is the cycles of all steps but that of the first and of the last tile; ``second`` and
+    ``before`` (the last but one) are None where there is one tile only.
+    """
+
+    first: Tile
+    second: Tile | None
+    before: Tile | None
+    last: Tile
+    inner: float
+
+
+def _span(runs: Iterable[Run], *, shared_port: bool) -> _Span | None:
+    """All runs one after the other; None if there is no tile in them."""
+    whole: _Span | None = None
+    for count, what in runs:
+        if count < 1:
+            continue
+        once = (
+            _Span(what, None, None, what, 0.0)
+            if isinstance(what, Tile)
+            else _span(what, shared_port=shared_port)
+        )
+        if once is None:
+            continue
+        run = _repeated(once, count, shared_port=shared_port)
+        whole = run if whole is None else _joined(whole, run, shared_port=shared_port)
+    return whole
+
+
+def _joined(a: _Span, b: _Span, *, shared_port: bool) -> _Span:
+    """Two sequences one after the other."""
+    inner = a.inner + b.inner + _seam(a, b, shared_port=shared_port)
+    return _Span(a.first, a.second or b.first, b.before or a.last, b.last, inner)
+
+
+def _seam(a: _Span, b: _Span, *, shared_port: bool) -> float:
+    """Steps of the last tile of one sequence and of the first of the next; not of the very ends."""
+    total = 0.0
+    if a.before is not None:
+        total += _step(b.first, a.last, a.before, shared_port=shared_port)
+    if b.second is not None:
+        total += _step(b.second, b.first, a.last, shared_port=shared_port)
+    return total
+
+
+def _repeated(a: _Span, count: int, *, shared_port: bool) -> _Span:
+    """The same sequence several times."""
+    if count == 1:
+        return a
+    if a.second is None:
+        inner = (count - 2) * _step(a.first, a.first, a.first, shared_port=shared_port)
+        return _Span(a.first, a.first, a.first, a.first, inner)
+    inner = count * a.inner + (count - 1) * _seam(a, a, shared_port=shared_port)
+    return _Span(a.first, a.second, a.before, a.last, inner)
 
 
 def _step(loaded: Tile | None, computed: Tile, stored: Tile | None, *, shared_port: bool) -> float:

@@ -54,6 +54,20 @@ def training_works(works: Sequence[Work], options: TrainingStepOptions) -> Itera
             yield PhaseWork("update", _update(work, options))
 
 
+def resident(work: Work) -> Work:
+    """The same operator with its activations, gradients and optimiser state on the device.
+
+    Weights, and the second operand of a product of two activations, still come from memory.
+    """
+    match work.operator:
+        case ElementWork() as element:
+            return replace(work, operator=replace(element, read_bits=0, written_bits=0))
+        case operator:
+            return replace(
+                work, operator=replace(operator, input_on_chip=True, output_on_chip=True)
+            )
+
+
 def weight_elements(work: Work) -> int:
     """Trainable weights of a convolution or of a product with a constant; 0 for the rest."""
     match work.operator:

@@ -1,36 +1,67 @@
-"""Predicted latency of a written graph, and the price of a chain of stages for the planner."""
+"""Predicted latency of a written graph."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from dataclasses import asdict, dataclass, replace
 
 from edgecompress.core.arrays import Shape
-from edgecompress.core.layers import Layer
-from edgecompress.core.report import LatencyReport
-from edgecompress.core.stages import (
-    Conv,
-    Embedding,
-    MatMul,
-    Permute,
-    Recurrent,
-    Reshape,
-    Stage,
+from edgecompress.core.report import FactoredLayer, LatencyReport, Sensitivity
+from edgecompress.core.work import (
+    AssumedBits,
+    ConvWork,
+    Cost,
+    ElementWork,
+    EnergySplit,
+    WeightValues,
+    Work,
 )
-from edgecompress.core.tensors import Affine, Tensor
-from edgecompress.core.work import ConvWork, Cost, ElementWork, MatMulWork, OperatorWork, Work
 from edgecompress.graph.model import Model
 from edgecompress.graph.work import derive_work
+from edgecompress.graph.work_elements import SHAPES_ONLY
 from edgecompress.graph.work_shapes import is_batch_assumed
-from edgecompress.hardware.cost import cost, estimate, images_per_pass
+from edgecompress.hardware.chains import Chain, fuse_chains
+from edgecompress.hardware.cost import (
+    bound_cycles,
+    cost,
+    estimate,
+    images_per_pass,
+    notes,
+    resources,
+    weight_values,
+)
+from edgecompress.hardware.liveness import activation_memory
 from edgecompress.hardware.target import Target
+from edgecompress.hardware.timeline import FUSED
 
 BATCH = "an open batch axis was taken as 1"
 NARROWED = "activations wider than {bits} bits are priced at {bits} bits, the only width there is"
 FIXED = "weights are moved as {bits} bits whatever their width: fewer bits save no time here"
 PAIRED = "the device works on {images} images together: one alone takes as long as {images}"
+ASKED = "as asked: float activations are taken to have {activations} bits, float weights {weights}"
 """Sentences that hold for a whole report are in it once and not on every operator."""
+
+FACTS = frozenset({FUSED, SHAPES_ONLY})
+"""What explains why an operator takes no time and is no assumption: it follows from the device's
+description, or from the graph."""
+
+EFFICIENCIES = (0.8, 0.9, 1.1)
+"""The memory's efficiency is calibrated or assumed once per target: what if it is off by as much.
+Source: assumed; the range that the shipped targets' own sources give for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How a graph is read for an estimate.
+
+    Attributes:
+        input_shapes: For inputs whose shape is open beyond the batch axis; an open batch is 1.
+        assumed_bits: Widths of what is float in the graph; None: as it is.
+    """
+
+    input_shapes: Mapping[str, Shape] | None = None
+    assumed_bits: AssumedBits | None = None
 
 
 def estimate_latency(
@@ -47,31 +78,109 @@ def estimate_latency(
         Unsupported: An input has an open axis that nothing is known about.
         UsageError: A given shape fits no input.
     """
-    works = derive_work(model, input_shapes or {})
+    return estimate_latencies(model, [target], Reading(input_shapes=input_shapes))[0]
+
+
+def estimate_latencies(
+    model: Model, targets: Sequence[Target], reading: Reading
+) -> tuple[LatencyReport, ...]:
+    """Predicted latency of one inference on each of some targets; what they share is read once.
+
+    Raises:
+        Unsupported, UsageError: As `estimate_latency`.
+    """
+    shapes = reading.input_shapes or {}
+    works: dict[WeightValues, tuple[Work, ...]] = {}
+    for target in targets:
+        wanted = weight_values(target)
+        if wanted not in works:
+            works[wanted] = derive_work(
+                model, shapes, statistics=wanted, assumed=reading.assumed_bits
+            )
+    batch = (BATCH,) if is_batch_assumed(model, shapes) else ()
+    asked: tuple[str, ...] = ()
+    if reading.assumed_bits is not None:
+        asked = (ASKED.format(**asdict(reading.assumed_bits)),)
+    found = (_report(model, works[weight_values(target)], target) for target in targets)
+    return tuple(
+        replace(one, assumptions=(*batch, *one.assumptions), notes=(*asked, *one.notes))
+        for one in found
+    )
+
+
+def _report(model: Model, counted: Sequence[Work], target: Target) -> LatencyReport:
+    """The estimate of one target."""
+    works, chains = fuse_chains(counted, target)
     costs = estimate(works, target)
-    latency_s = math.fsum(one.latency_s for one in costs)
+    memory = activation_memory(works, target)
+    needed = resources(target)
+    energy = _energy(costs)
+    assumptions, facts = _sentences(works, costs, target)
     return LatencyReport(
         model=model.file,
         target=target.name,
         target_source=target.source,
         model_error=target.model_error,
         model_error_source=target.model_error_source,
-        latency_s=latency_s,
+        latency_s=math.fsum(one.latency_s for one in costs),
         throughput_per_s=_throughput_per_s(works, costs, target),
         total_cycles=math.fsum(one.total_cycles for one in costs),
-        energy_pj=None,
+        energy_pj=None if energy is None else energy.total_pj,
+        energy=energy,
         macs=sum(_macs(work) for work in works),
+        moved_bytes=math.fsum(one.weight_bytes + one.activation_bytes for one in costs),
+        bound_s=math.fsum(bound_cycles(work, target) for work in works) / target.clock_hz,
+        sensitivity=tuple(_sensitivity(works, target)),
+        peak_activation_bytes=memory.peak_bytes,
+        peak_operator=works[memory.peak_at].name if works else "",
+        live_bytes=memory.live_bytes,
+        on_chip_bytes=target.on_chip_bytes,
+        factored=tuple(_factored(chain, target) for chain in chains),
+        resources={} if needed is None else asdict(needed),
+        part=target.part,
         costs=costs,
         op_types=tuple(work.op_type for work in works),
-        assumptions=(
-            *((BATCH,) if is_batch_assumed(model, input_shapes or {}) else ()),
-            *_assumptions(works, costs, target),
-        ),
+        assumptions=assumptions,
+        notes=facts,
     )
 
 
 def _macs(work: Work) -> int:
     return 0 if isinstance(work.operator, ElementWork) else work.operator.macs
+
+
+def _energy(costs: Sequence[Cost]) -> EnergySplit | None:
+    """The sum by cause; None where the target states no energy."""
+    splits = [one.energy for one in costs if one.energy is not None]
+    if not splits:
+        return None
+    return EnergySplit(
+        mac_pj=math.fsum(split.mac_pj for split in splits),
+        on_chip_pj=math.fsum(split.on_chip_pj for split in splits),
+        dram_pj=math.fsum(split.dram_pj for split in splits),
+        static_pj=math.fsum(split.static_pj for split in splits),
+    )
+
+
+def _sensitivity(works: Sequence[Work], target: Target) -> Iterable[Sensitivity]:
+    """Latency with a memory that gives less or more."""
+    for factor in EFFICIENCIES:
+        share = min(1.0, target.dram_efficiency_share * factor)
+        changed = replace(target, dram_efficiency_share=share)
+        seconds = math.fsum(one.latency_s for one in estimate(works, changed))
+        yield Sensitivity(factor=factor, latency_s=seconds)
+
+
+def _factored(chain: Chain, target: Target) -> FactoredLayer:
+    return FactoredLayer(
+        name=chain.layer,
+        operators=chain.operators,
+        dense_s=None if chain.dense is None else cost(chain.dense, target).latency_s,
+        memory_s=chain.memory_s,
+        fused_s=chain.fused_s,
+        kept_bytes=chain.kept_bytes,
+        fused=chain.is_fused,
+    )
 
 
 def _throughput_per_s(works: Sequence[Work], costs: Sequence[Cost], target: Target) -> float:
@@ -93,160 +202,21 @@ def _unused_images(works: Iterable[Work], target: Target) -> float:
     return min(-(-batch // together) * together / batch for batch in batches)
 
 
-def _assumptions(works: Sequence[Work], costs: Sequence[Cost], target: Target) -> tuple[str, ...]:
-    """Every assumption once."""
-    found = dict.fromkeys(part for one in costs for part in one.assumed.split("; ") if part)
+def _sentences(
+    works: Sequence[Work], costs: Sequence[Cost], target: Target
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Every assumption once, and everything else that explains the figures."""
+    parts = dict.fromkeys(part for one in costs for part in one.assumed.split("; ") if part)
+    assumed = [part for part in parts if part not in FACTS]
+    facts = [part for part in parts if part in FACTS]
     bits = target.activation_bits
     products = [work.operator for work in works if not isinstance(work.operator, ElementWork)]
     if bits is not None and any(product.activation_bits > bits for product in products):
-        found[NARROWED.format(bits=bits)] = None
+        assumed.append(NARROWED.format(bits=bits))
     moved = target.fixed_weight_bits
     if moved is not None and any(product.weight_bits < moved for product in products):
-        found[FIXED.format(bits=moved)] = None
+        facts.append(FIXED.format(bits=moved))
     if _unused_images(works, target) > 1:
-        found[PAIRED.format(images=images_per_pass(target))] = None
-    return tuple(found)
-
-
-def price_stages(stages: Sequence[Stage], layer: Layer, target: Target) -> float:
-    """Predicted seconds of a chain of stages in the place of a layer, for the rank planner.
-
-    Open batch axes count as 1, other open axes of a matrix product too.
-
-    Args:
-        stages: In order; weights may be dense or quantized.
-        layer: Gives the shape of what enters.
-        target: The device.
-
-    Raises:
-        ValueError: A spatial axis of a convolution's input is open.
-    """
-    entering = tuple(1 if size is None else size for size in layer.input_shape)
-    if isinstance(layer.stage, Conv) and None in layer.input_shape[1:]:
-        raise ValueError(f"the input of layer {layer.name!r} has an open shape")
-    seconds = 0.0
-    for stage in stages:
-        operator, entering = _stage_work(stage, entering)
-        seconds += _price(operator, target)
-    return seconds
-
-
-@lru_cache(maxsize=65536)
-def _price(operator: OperatorWork, target: Target) -> float:
-    work = Work(name="", op_type="", operator=operator, input_bits=0, output_bits=0)
-    return cost(work, target).latency_s
-
-
-def _stage_work(stage: Stage, entering: Shape) -> tuple[OperatorWork, Shape]:
-    """Counts of a stage, and the shape that leaves it."""
-    match stage:
-        case Conv():
-            return _conv_work(stage, entering)
-        case MatMul(weight=weight):
-            columns, inner = weight.shape
-            rows = math.prod(entering[:-1])
-            return _product(1, rows, inner, columns, weight), (*entering[:-1], columns)
-        case Recurrent(weight=weight):
-            directions, columns, inner = weight.shape
-            steps, batch = (*entering, 1, 1)[:2]
-            return _product(directions * steps, batch, inner, columns, weight, steps), entering
-        case Embedding(weight=weight):
-            rows = math.prod(entering)
-            width = weight.shape[1]
-            part = rows / max(1, weight.shape[0])
-            return _movement(rows * width * 32, math.ceil(weight.storage_bits * min(1.0, part))), (
-                *entering,
-                width,
-            )
-        case Reshape(shape=shape):
-            return ElementWork(operations=0, read_bits=0, written_bits=0, free=True), _reshaped(
-                entering, shape
-            )
-        case Permute(axes=axes):
-            bits = math.prod(entering) * 32
-            order = axes or tuple(reversed(range(len(entering))))
-            return _movement(bits, 0), tuple(entering[axis] for axis in order)
-
-
-def _movement(bits: int, weight_bits: int) -> ElementWork:
-    read = 0 if weight_bits else bits
-    return ElementWork(
-        operations=0,
-        read_bits=read,
-        written_bits=bits,
-        weight_storage_bits=weight_bits,
-        movement=True,
-    )
-
-
-def _weight_bits(weight: Tensor) -> int:
-    return weight.grid.bits if isinstance(weight, Affine) else weight.values.dtype.itemsize * 8
-
-
-def _product(
-    count: int, rows: int, inner: int, columns: int, weight: Tensor, repeats: int = 1
-) -> MatMulWork:
-    return MatMulWork(
-        count=count,
-        rows=rows,
-        inner=inner,
-        columns=columns,
-        constant=True,
-        repeats=max(1, repeats),
-        weight_bits=_weight_bits(weight),
-        weight_storage_bits=weight.storage_bits,
-    )
-
-
-def _conv_work(stage: Conv, entering: Shape) -> tuple[ConvWork, Shape]:
-    """A convolution stage; axes before the last two count as images and channels."""
-    spatial = len(stage.stride)
-    kernel = stage.weight.shape[2:]
-    leaving = tuple(_leaving_size(stage, axis, entering[2 + axis]) for axis in range(spatial))
-    depth = max(0, spatial - 2)
-    images = math.prod((entering[2:] if stage.transposed else leaving)[:depth])
-    last = slice(-2, None)
-    pads = (*stage.pads[:spatial][last], *stage.pads[spatial:][last])
-    if spatial == 1:
-        pads = (0, stage.pads[0], 0, stage.pads[1])
-    work = ConvWork(
-        batch=entering[0] * images,
-        in_channels=entering[1] * math.prod(kernel[:depth]),
-        out_channels=stage.weight.shape[0],
-        in_height=entering[-2] if spatial > 1 else 1,
-        in_width=entering[-1],
-        out_height=leaving[-2] if spatial > 1 else 1,
-        out_width=leaving[-1],
-        kernel=_pair(kernel),
-        stride=_pair(stage.stride),
-        dilation=_pair(stage.dilation),
-        pads=(pads[0], pads[1], pads[2], pads[3]),
-        group=stage.group,
-        transposed=stage.transposed,
-        weight_bits=_weight_bits(stage.weight),
-        weight_storage_bits=stage.weight.storage_bits,
-    )
-    return work, (entering[0], stage.weight.shape[0], *leaving)
-
-
-def _pair(sizes: Shape) -> tuple[int, int]:
-    return (sizes[-2], sizes[-1]) if len(sizes) > 1 else (1, sizes[-1])
-
-
-def _leaving_size(stage: Conv, axis: int, size: int) -> int:
-    """Output size along a spatial axis."""
-    spatial = len(stage.stride)
-    pads = stage.pads[axis] + stage.pads[spatial + axis]
-    reach = (stage.weight.shape[2 + axis] - 1) * stage.dilation[axis] + 1
-    if stage.transposed:
-        return (size - 1) * stage.stride[axis] + reach - pads
-    return max(0, (size + pads - reach) // stage.stride[axis] + 1)
-
-
-def _reshaped(entering: Shape, wanted: Shape) -> Shape:
-    """Shape after a Reshape, as ONNX defines it."""
-    sizes = [entering[i] if size == 0 else size for i, size in enumerate(wanted)]
-    if -1 in sizes:
-        known = math.prod(size for size in sizes if size != -1)
-        sizes[sizes.index(-1)] = math.prod(entering) // known if known else 0
-    return tuple(sizes)
+        facts.append(PAIRED.format(images=images_per_pass(target)))
+    facts += notes(works, target)
+    return tuple(assumed), tuple(facts)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from edgecompress.core.errors import UsageError
 from edgecompress.core.options import Gates
 from edgecompress.core.quantities import read_share, read_size, read_time
-from edgecompress.core.report import CompressionReport, Fidelity, GateResult
+from edgecompress.core.report import CompressionReport, Fidelity, GateResult, LatencyReport
+from edgecompress.core.training_step import TrainingStepReport
 
 T = TypeVar("T")
 
@@ -94,6 +95,14 @@ def check_compression(gates: Gates, report: CompressionReport) -> tuple[GateResu
         size_bytes=report.output.size_bytes if report.output else None,
         latency_s=max((latency.latency_s for latency in report.latency_after), default=None),
         fidelity=report.verification.fidelity if report.verification else None,
+    )
+
+
+def strict_gate(reports: Iterable[LatencyReport | TrainingStepReport]) -> GateResult:
+    """That nothing was assumed for any target."""
+    found = {text for report in reports for text in report.assumptions}
+    return GateResult(
+        name="strict", limit=0.0, value=float(len(found)), unit="assumptions", met=not found
     )
 
 

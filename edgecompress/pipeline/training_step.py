@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
-from edgecompress.core.arrays import Shape
 from edgecompress.core.errors import Unsupported
 from edgecompress.core.training_step import (
     PHASES,
@@ -19,14 +17,23 @@ from edgecompress.graph.model import Model
 from edgecompress.graph.work import derive_work
 from edgecompress.hardware.cost import cost
 from edgecompress.hardware.target import Target
-from edgecompress.hardware.training_step import training_memory, training_works, weight_elements
+from edgecompress.hardware.training_step import (
+    resident,
+    training_memory,
+    training_works,
+    weight_elements,
+)
+from edgecompress.pipeline.estimate import FACTS, Reading
+
+AS_WRITTEN = Reading()
+FITS = "all that a step keeps fits into the {size:,} bytes on chip: only weights are loaded"
 
 
 def estimate_training_step(
     model: Model,
     target: Target,
     options: TrainingStepOptions,
-    input_shapes: Mapping[str, Shape] | None = None,
+    reading: Reading = AS_WRITTEN,
 ) -> TrainingStepReport:
     """Time, traffic, energy and memory of one step, with the widths that the file has.
 
@@ -34,25 +41,30 @@ def estimate_training_step(
         model: Loaded with ``normalize=False``; its batch size is that of the step.
         target: The device.
         options: Optimiser and widths.
-        input_shapes: For inputs whose shape is open; an open batch is 1.
+        reading: Shapes of open inputs, and widths that floats are taken to have.
 
     Raises:
         Unsupported: The graph has no weight to train, or an input has an open axis.
         UsageError: A given shape fits no input.
     """
-    works = derive_work(model, input_shapes or {})
+    shapes = reading.input_shapes or {}
+    works = derive_work(model, shapes, assumed=reading.assumed_bits)
     parameters = sum(weight_elements(work) for work in works)
     if not parameters:
         raise Unsupported("no convolution and no matrix product with a constant weight to train")
-    priced = [
-        (step.phase, step.work, cost(step.work, target)) for step in training_works(works, options)
+    memory = training_memory(works, options)
+    fits = memory.total_bytes <= target.on_chip_bytes
+    steps = [
+        (step.phase, resident(step.work) if fits else step.work)
+        for step in training_works(works, options)
     ]
+    priced = [(phase, work, cost(work, target)) for phase, work in steps]
     phases = tuple(
         _phase(phase, [(work, one) for found, work, one in priced if found == phase])
         for phase in PHASES
     )
     energies = [phase.energy_pj for phase in phases]
-    notes = (part for _, _, one in priced for part in one.assumed.split("; ") if part)
+    said = dict.fromkeys(part for _, _, one in priced for part in one.assumed.split("; ") if part)
     return TrainingStepReport(
         model=model.file,
         target=target.name,
@@ -60,10 +72,14 @@ def estimate_training_step(
         options=options,
         parameters=parameters,
         phases=phases,
-        memory=training_memory(works, options),
+        memory=memory,
         latency_s=math.fsum(phase.latency_s for phase in phases),
         energy_pj=None if None in energies else math.fsum(pj or 0.0 for pj in energies),
-        assumptions=tuple(dict.fromkeys(notes)),
+        assumptions=tuple(text for text in said if text not in FACTS),
+        notes=(
+            *((FITS.format(size=target.on_chip_bytes),) if fits else ()),
+            *(text for text in said if text in FACTS),
+        ),
     )
 
 

@@ -14,8 +14,8 @@ from edgecompress.core.samples import Samples
 from edgecompress.graph.model import Model
 from edgecompress.hardware.target import Target
 from edgecompress.pipeline.decompose import Pricing, apply_plan, decompose
-from edgecompress.pipeline.estimate import price_stages
 from edgecompress.pipeline.outcome import merge_results
+from edgecompress.pipeline.pricing import price_stages
 from edgecompress.pipeline.quantize import quantize
 from edgecompress.pipeline.request import CompressRequest
 

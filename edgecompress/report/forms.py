@@ -8,6 +8,12 @@ from pathlib import PurePath
 from typing import Any, assert_never
 
 from edgecompress.core.errors import UsageError
+from edgecompress.core.exploration import (
+    CalibrationReport,
+    ExplorationReport,
+    SweepReport,
+    TargetCheckReport,
+)
 from edgecompress.core.report import (
     CompressionReport,
     EvaluationReport,
@@ -15,6 +21,8 @@ from edgecompress.core.report import (
     InspectionReport,
     LatencyReport,
 )
+from edgecompress.core.rtl import RtlReport
+from edgecompress.core.simulation import SimulationReport
 from edgecompress.core.training_step import TrainingStepReport
 from edgecompress.report.page import Page
 from edgecompress.report.terminal import Terminal
@@ -39,7 +47,11 @@ class TrainingSteps:
     gates: tuple[GateResult, ...] = ()
 
 
-Report = CompressionReport | Estimate | EvaluationReport | InspectionReport | TrainingSteps
+ArrayReport = TrainingSteps | SimulationReport | RtlReport
+DeviceReport = ExplorationReport | SweepReport | TargetCheckReport | CalibrationReport
+Report = (
+    DeviceReport | CompressionReport | Estimate | EvaluationReport | InspectionReport | ArrayReport
+)
 
 
 def form_of(path: str) -> str:
@@ -92,7 +104,11 @@ def render(report: Report, form: str, terminal: Terminal | None = None) -> str:
 
 def gates_of(report: Report) -> Sequence[GateResult]:
     """All limits that were set."""
-    return () if isinstance(report, InspectionReport) else report.gates
+    return (
+        ()
+        if isinstance(report, (InspectionReport, DeviceReport, SimulationReport, RtlReport))
+        else report.gates
+    )
 
 
 def in_full(report: Report) -> Report:
@@ -113,9 +129,26 @@ def page_of(report: Report) -> Page:
             return evaluation.evaluation_page(report)
         case InspectionReport():
             return inspection.inspection_page(report)
-        case TrainingSteps(reports, gates):
-            from edgecompress.report import training_step
+        case TrainingSteps() | SimulationReport() | RtlReport():
+            return _array_page(report)
+        case ExplorationReport() | SweepReport() | TargetCheckReport() | CalibrationReport():
+            from edgecompress.report import device
 
+            return device.device_page(report)
+        case _:
+            assert_never(report)
+
+
+def _array_page(report: ArrayReport) -> Page:
+    """What ran on a modelled array, for people."""
+    from edgecompress.report import rtl, simulation, training_step
+
+    match report:
+        case SimulationReport():
+            return simulation.simulation_page(report)
+        case RtlReport():
+            return rtl.rtl_page(report)
+        case TrainingSteps(reports, gates):
             return training_step.training_step_page(reports, gates)
         case _:
             assert_never(report)
@@ -134,6 +167,23 @@ def document_of(report: Report) -> dict[str, Any]:
             return json.evaluation_document(report)
         case InspectionReport():
             return json.inspection_document(report)
+        case TrainingSteps() | SimulationReport() | RtlReport():
+            return _array_document(report)
+        case ExplorationReport() | SweepReport() | TargetCheckReport() | CalibrationReport():
+            return json.device_document(report)
+        case _:
+            assert_never(report)
+
+
+def _array_document(report: ArrayReport) -> dict[str, Any]:
+    """What ran on a modelled array, for machines."""
+    from edgecompress.report import json
+
+    match report:
+        case SimulationReport():
+            return json.simulation_document(report)
+        case RtlReport():
+            return json.rtl_document(report)
         case TrainingSteps(reports, gates):
             return json.training_step_document(reports, gates)
         case _:

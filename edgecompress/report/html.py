@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from edgecompress.report.names import elide
-from edgecompress.report.page import Bar, Bars, Lines, Page, Table
+from edgecompress.report.page import Bar, Bars, Lines, Page, Plot, Table
 
 _ROW = 22
 _WIDEST_NAME = 250
@@ -87,6 +87,8 @@ _TEMPLATE = """<!DOCTYPE html>
 <li>{{ line }}</li>
 {%- endfor %}
 </ul>
+{%- elif kind == "plot" %}
+<div class="scroll">{{ section.svg }}</div>
 {%- else %}
 <div class="scroll"><svg viewBox="0 0 {{ section.width }} {{ section.height }}" \
 width="{{ section.width }}" \
@@ -130,6 +132,12 @@ class _Chart:
     rows: tuple[_BarRow, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    title: str
+    svg: Markup
+
+
 def render_html(page: Page) -> str:
     """The page as one self-contained HTML document; every text in it is escaped."""
     environment = Environment(autoescape=True, undefined=StrictUndefined)
@@ -142,7 +150,9 @@ def render_html(page: Page) -> str:
     )
 
 
-def _section(section: Table | Lines | Bars) -> tuple[str, Table | Lines | _Chart]:
+def _section(
+    section: Table | Lines | Bars | Plot,
+) -> tuple[str, Table | Lines | _Chart | _Drawing]:
     match section:
         case Table():
             return "table", section
@@ -150,6 +160,10 @@ def _section(section: Table | Lines | Bars) -> tuple[str, Table | Lines | _Chart
             return "lines", section
         case Bars():
             return "chart", _chart(section)
+        case Plot():
+            from edgecompress.report.plots import draw_svg
+
+            return "plot", _Drawing(section.title, Markup(draw_svg(section)))
 
 
 def _chart(section: Bars) -> _Chart:

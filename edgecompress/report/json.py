@@ -12,6 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from edgecompress.core.exploration import (
+    CALIBRATION_SCHEMA,
+    EXPLORATION_SCHEMA,
+    SWEEP_SCHEMA,
+    TARGET_CHECK_SCHEMA,
+    CalibrationReport,
+    ExplorationReport,
+    SweepReport,
+    TargetCheckReport,
+)
 from edgecompress.core.report import (
     COMPRESSION_SCHEMA,
     EVALUATION_SCHEMA,
@@ -23,6 +33,8 @@ from edgecompress.core.report import (
     InspectionReport,
     LatencyReport,
 )
+from edgecompress.core.rtl import RTL_SCHEMA, RtlReport
+from edgecompress.core.simulation import SIMULATION_SCHEMA, SimulationReport
 from edgecompress.core.training_step import TRAINING_STEP_SCHEMA, TrainingStepReport
 
 
@@ -49,12 +61,38 @@ def inspection_document(report: InspectionReport) -> dict[str, Any]:
     return _document(INSPECTION_SCHEMA, asdict(report))
 
 
+def simulation_document(report: SimulationReport) -> dict[str, Any]:
+    """A simulation as a JSON object."""
+    return _document(SIMULATION_SCHEMA, asdict(report))
+
+
+def rtl_document(report: RtlReport) -> dict[str, Any]:
+    """A generated design as a JSON object."""
+    return _document(RTL_SCHEMA, asdict(report))
+
+
 def training_step_document(
     reports: Sequence[TrainingStepReport], gates: Sequence[GateResult]
 ) -> dict[str, Any]:
     """Training steps of one model, one per target, as a JSON object."""
     body = {"reports": [asdict(r) for r in reports], "gates": [asdict(gate) for gate in gates]}
     return _document(TRAINING_STEP_SCHEMA, body)
+
+
+def device_document(
+    report: ExplorationReport | SweepReport | TargetCheckReport | CalibrationReport,
+) -> dict[str, Any]:
+    """A report about a device as a JSON object."""
+    match report:
+        case ExplorationReport():
+            schema = EXPLORATION_SCHEMA
+        case SweepReport():
+            schema = SWEEP_SCHEMA
+        case TargetCheckReport():
+            schema = TARGET_CHECK_SCHEMA
+        case CalibrationReport():
+            schema = CALIBRATION_SCHEMA
+    return _document(schema, asdict(report))
 
 
 def render_json(document: Mapping[str, Any]) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from edgecompress.core.report import GateResult, LatencyReport
-from edgecompress.core.work import Cost
+from edgecompress.core.report import FactoredLayer, GateResult, LatencyReport
+from edgecompress.core.work import Cost, EnergySplit
 from edgecompress.report import figures
 from edgecompress.report.names import plain
 from edgecompress.report.page import (
@@ -44,25 +44,121 @@ def latency_page(
 def _sections(report: LatencyReport, *, per_layer: bool) -> Iterator[Section]:
     yield _totals(report)
     yield _operators(report, per_layer=per_layer)
+    yield _factored(report)
     yield _bars(report)
     yield lines(f"Assumed for {report.target}", report.assumptions)
+    yield lines(f"Good to know about {report.target}", report.notes)
 
 
 def _totals(report: LatencyReport) -> Table:
     rows = [
-        ("latency", figures.duration(report.latency_s), model_error(report)),
+        ("latency", figures.duration(report.latency_s), _uncertainty(report)),
         ("throughput", figures.rate(report.throughput_per_s), "inferences"),
         ("cycles", figures.count(report.total_cycles), "at the target's clock"),
         ("MACs", figures.count(report.macs), f"{_gops(report)} GOPS"),
     ]
-    if report.energy_pj is not None:
-        rows.append(("energy", f"{report.energy_pj * 1e-9:.4g} mJ", "per inference"))
+    if report.bound_s > 0:
+        above = f"no mapping takes less; predicted is {report.latency_s / report.bound_s:.3g}x"
+        rows.append(("bound", figures.duration(report.bound_s), above))
+    if report.moved_bytes > 0:
+        intensity = f"{report.macs / report.moved_bytes:.3g} MACs a byte"
+        rows.append(("moved", figures.size(report.moved_bytes), intensity))
+    if report.sensitivity:
+        rows.append(("memory", "", _sensitivity(report)))
+    if report.peak_activation_bytes > 0:
+        peak = figures.size(report.peak_activation_bytes)
+        rows.append(("activations", peak, _peak(report)))
+    if report.energy is not None:
+        rows.append(("energy", f"{report.energy.total_pj * 1e-9:.4g} mJ", _energy(report.energy)))
+    if report.resources:
+        rows.append(("resources", report.part or "", _resources(report.resources)))
     return table(
         f"Predicted on {report.target}",
         (Column(""), Column("", right=True), Column("", fit=Fit.WRAP)),
         rows,
         f"target: {report.target_source}",
     )
+
+
+def _uncertainty(report: LatencyReport) -> str:
+    """The range that the stated error of the model leaves, and where that error is from."""
+    if report.model_error is None:
+        return model_error(report)
+    low, high = (report.latency_s * (1 + sign * report.model_error) for sign in (-1, 1))
+    return f"{figures.duration(max(0.0, low))} to {figures.duration(high)}: {model_error(report)}"
+
+
+def _sensitivity(report: LatencyReport) -> str:
+    """Latency at other efficiencies of the memory, on one line."""
+    found = ", ".join(figures.duration(one.latency_s) for one in report.sensitivity)
+    factors = ", ".join(f"{one.factor:g}" for one in report.sensitivity)
+    return f"{found} at {factors}x efficiency"
+
+
+def _peak(report: LatencyReport) -> str:
+    """Where activations take the most memory, and whether that is on chip."""
+    where = f"alive at once at {report.peak_operator}"
+    if not report.on_chip_bytes:
+        return where
+    fits = "fit" if report.peak_activation_bytes <= report.on_chip_bytes else "do NOT fit"
+    return f"{where}; {fits} into {figures.size(report.on_chip_bytes)} on chip"
+
+
+def _energy(energy: EnergySplit) -> str:
+    parts = (
+        (energy.mac_pj, "MACs"),
+        (energy.on_chip_pj, "on chip"),
+        (energy.dram_pj, "memory"),
+        (energy.static_pj, "static"),
+    )
+    total = energy.total_pj or 1.0
+    return ", ".join(f"{part / total * 100:.0f} % {name}" for part, name in parts if part > 0)
+
+
+def _resources(resources: Mapping[str, int]) -> str:
+    names = {"dsp": "DSP", "bram18": "BRAM18", "lut": "LUT"}
+    return ", ".join(
+        f"{figures.count(count)} {names.get(name, name)}"
+        for name, count in resources.items()
+        if count
+    )
+
+
+def _factored(report: LatencyReport) -> Table:
+    """Decomposed layers beside the layers that they were."""
+    columns = (
+        Column("decomposed layer", fit=Fit.ELIDE),
+        Column("parts", right=True),
+        Column("dense", right=True),
+        Column("by memory", right=True),
+        Column("on chip", right=True),
+        Column("taken"),
+        Column("speed", right=True),
+    )
+    rows = (
+        (
+            layer.name,
+            str(layer.operators),
+            figures.duration(layer.dense_s),
+            figures.duration(layer.memory_s),
+            figures.duration(layer.fused_s),
+            "on chip" if layer.fused else "by memory",
+            _speed(layer),
+        )
+        for layer in report.factored
+    )
+    note = (
+        "dense: the layer in one operator, at its factors' bits; on chip: what passes between"
+        " factors stays there where it fits; speed: dense over what is taken"
+    )
+    return table(f"Decomposed layers on {report.target}", columns, rows, note)
+
+
+def _speed(layer: FactoredLayer) -> str:
+    taken = layer.fused_s if layer.fused else layer.memory_s
+    if layer.dense_s is None or not taken:
+        return figures.UNKNOWN
+    return f"{layer.dense_s / taken:.2f}x"
 
 
 def _gops(report: LatencyReport) -> str:
@@ -87,14 +183,19 @@ def _operators(report: LatencyReport, *, per_layer: bool) -> Table:
         Column("util", right=True),
         Column("bytes", right=True),
     )
-    rows = (_operator_row(cost, op_type) for cost, op_type in pairs)
-    note = "* costed by assumption" if any(cost.assumed for cost, _ in pairs) else ""
+    known = set(report.notes)
+    assumed = [bool(set(cost.assumed.split("; ")) - known - {""}) for cost, _ in pairs]
+    rows = (
+        _operator_row(cost, op_type, "*" if star else "")
+        for (cost, op_type), star in zip(pairs, assumed, strict=True)
+    )
+    note = "* costed by assumption" if any(assumed) else ""
     return table(f"Operators on {report.target}{hidden}", columns, rows, note)
 
 
-def _operator_row(cost: Cost, op_type: str) -> tuple[str, ...]:
+def _operator_row(cost: Cost, op_type: str, star: str) -> tuple[str, ...]:
     return (
-        cost.name + ("*" if cost.assumed else ""),
+        cost.name + star,
         op_type,
         figures.short_count(cost.total_cycles),
         figures.short_count(cost.compute_cycles),

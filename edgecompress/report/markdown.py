@@ -6,7 +6,7 @@ import re
 from typing import assert_never
 
 from edgecompress.report.names import defuse
-from edgecompress.report.page import Bars, Lines, Page, Table
+from edgecompress.report.page import Bars, Lines, Page, Plot, Table
 
 _SPECIAL = re.compile(r"([\\`*_\[\]#+|~$])")
 _ROWS_SHOWN = 1000
@@ -23,7 +23,7 @@ def render_markdown(page: Page) -> str:
             case Lines():
                 items = "\n".join(f"- {_escape(line)}" for line in section.lines)
                 blocks.append(f"## {_escape(section.title)}\n\n{items}")
-            case Bars():
+            case Bars() | Plot():
                 pass
             case _:
                 assert_never(section)

@@ -102,7 +102,44 @@ class Bars:
     bars: tuple[Bar, ...]
 
 
-Section = Table | Lines | Bars
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Points of a plot that belong together.
+
+    Attributes:
+        label: For the legend; may be empty.
+        x, y: Equally many.
+        line: Joined by a line; else dots.
+        strong: In front; else pale, behind the others.
+    """
+
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    line: bool = True
+    strong: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A drawing of numbers; only renderers that can draw show it, a table has the figures as well.
+
+    Attributes:
+        title: Heading of the section.
+        x_label, y_label: What the axes stand for, with units.
+        series: In the order of the legend.
+        log_x, log_y: Logarithmic axes; all numbers on them are above 0.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+    log_x: bool = False
+    log_y: bool = False
+
+
+Section = Table | Lines | Bars | Plot
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +181,5 @@ def _empty(section: Section) -> bool:
             return not texts
         case Bars(bars=bars):
             return not bars
+        case Plot(series=series):
+            return not any(one.x for one in series)

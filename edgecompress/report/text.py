@@ -13,7 +13,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from edgecompress.report.names import defuse, elide
-from edgecompress.report.page import Bars, Column, Fit, Lines, Page, Table, Tone
+from edgecompress.report.page import Bars, Column, Fit, Lines, Page, Plot, Table, Tone
 from edgecompress.report.terminal import Terminal
 
 _GAP = 2
@@ -45,7 +45,7 @@ def render_text(page: Page, terminal: Terminal) -> str:
                 _print_table(console, section)
             case Lines():
                 _print_lines(console, section)
-            case Bars():
+            case Bars() | Plot():
                 pass
             case _:
                 assert_never(section)

@@ -22,9 +22,7 @@ from edgecompress.report.page import (
 from edgecompress.report.shared import file_name, gates_section
 
 
-def training_step_page(
-    reports: Sequence[TrainingStepReport], gates: Sequence[GateResult]
-) -> Page:
+def training_step_page(reports: Sequence[TrainingStepReport], gates: Sequence[GateResult]) -> Page:
     """Training steps of one model, one report per target, for people."""
     sections: list[Section] = [gates_section(gates)]
     for report in reports:
@@ -43,6 +41,7 @@ def _sections(report: TrainingStepReport) -> Iterator[Section]:
         ),
     )
     yield lines(f"Assumed for {report.target}", report.assumptions)
+    yield lines(f"Good to know about {report.target}", report.notes)
 
 
 def _phases(report: TrainingStepReport) -> Table:

@@ -43,11 +43,37 @@ EXPECTED = {
     | {"--decompose", "--no-decompose", "--quantize", "--no-quantize"},
     "decompose": RUN | RANKS,
     "quantize": RUN | QUANTIZE,
-    "estimate-latency": READING | REPORTING | {"--target", "--per-layer", "--max-latency"},
+    "estimate-latency": READING
+    | REPORTING
+    | {
+        "--target",
+        "--per-layer",
+        "--max-latency",
+        "--strict",
+        "--assume-bits",
+        "--sweep",
+        "--training-step",
+        "--optimizer",
+        "--gradient-bits",
+        "--master-bits",
+    },
+    "explore": READING
+    | REPORTING
+    | {"--target", "--part", "--vary", "--assume-bits", "--objective", "--networks", "--weight"}
+    | {"--max-dsp", "--max-bram18", "--max-lut", "--max-ports", "--max-bandwidth"}
+    | {"--points", "--seed", "--state", "--pick", "--write-target"},
+    "rtl": READING
+    | REPORTING
+    | OUTPUT
+    | {"--target", "--set", "--rows", "--columns", "--layer", "--data", "--preprocess"}
+    | {"--pixels", "--seed", "--run", "--simulator", "--synthesize"},
     "evaluate": READING
     | REPORTING
-    | {"--reference", "--data", "--limit", "--preprocess"}
+    | {"--reference", "--data", "--limit", "--preprocess", "--target"}
     | {"--max-drop", "--min-accuracy"},
+    "simulate": READING
+    | REPORTING
+    | {"--target", "--layer", "--data", "--samples", "--rows", "--seed", "--preprocess"},
     "inspect": READING | REPORTING,
     "targets": set(),
     "schema": set(),
@@ -79,7 +105,7 @@ def test_commands() -> None:
     assert set(COMMANDS) == set(EXPECTED)
     group = command("targets")
     assert isinstance(group, click.Group)
-    assert group.list_commands(click.Context(group)) == ["list", "show"]
+    assert group.list_commands(click.Context(group)) == ["list", "show", "check", "calibrate"]
 
 
 def test_every_option_has_a_help_text() -> None:

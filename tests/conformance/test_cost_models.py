@@ -7,7 +7,15 @@ import math
 
 import pytest
 
-from edgecompress.core.work import ConvWork, Cost, ElementWork, MatMulWork, OperatorWork, Work
+from edgecompress.core.work import (
+    ConvWork,
+    Cost,
+    ElementWork,
+    MatMulWork,
+    OperatorWork,
+    WeightStatistics,
+    Work,
+)
 from edgecompress.hardware.cost import bound_cycles, cost
 from edgecompress.hardware.target import list_targets, load_target
 
@@ -132,11 +140,24 @@ def test_twice_the_images_take_at_most_twice_the_time(target_name: str) -> None:
 
 
 def test_kinds_are_what_is_covered_without_an_assumption(target_name: str) -> None:
+    """At the width of weights that the device is made for: 8 bits on most, ternary on some."""
     target = load_target(target_name)
-    plain: dict[str, OperatorWork] = {
-        "conv": CONV,
-        "matmul": dataclasses.replace(MATMUL, count=1),
-        "element": ElementWork(operations=9, read_bits=320, written_bits=320),
-    }
-    exact = [kind for kind, work in plain.items() if not cost(as_work(work), target).assumed]
-    assert tuple(exact) == target.kinds
+    exact = set()
+    for bits, levels in ((8, 255), (2, 3)):
+        plain: dict[str, OperatorWork] = {
+            "conv": dataclasses.replace(CONV, weight_bits=bits),
+            "matmul": dataclasses.replace(MATMUL, count=1, weight_bits=bits),
+            "element": ElementWork(operations=9, read_bits=320, written_bits=320),
+        }
+        measured = WeightStatistics(
+            count=4608,
+            levels=levels,
+            entropy_bits=1.5,
+            zero_share=0.01,
+            zero_run_bits=2.0,
+            winograd_zero_shares=((4, 0.01), (6, 0.01), (8, 0.01)),
+        )
+        for kind, operator in plain.items():
+            work = dataclasses.replace(as_work(operator), weights=measured)
+            exact |= set() if cost(work, target).assumed else {kind}
+    assert exact == set(target.kinds)

@@ -37,9 +37,11 @@ def test_winocnn_meets_the_published_figures() -> None:
 
 
 def test_resnet18_figures_have_their_form() -> None:
+    from edgecompress.hardware.target import list_targets
+
     rows = committed("resnet18")["results"]
-    assert len(rows) == 6
+    assert [row["target"] for row in rows] == list(list_targets())
     for row in rows:
         assert row["macs"] == 1_814_073_344
         assert row["latency_ms"] > 0
-        assert 0 < row["estimate_ms"]["median"] < 50
+        assert row["weight_values"] != "none" or 0 < row["estimate_ms"]["median"] < 20

@@ -46,6 +46,8 @@ REPORTS: list[tuple[Report, str]] = [
     (made.evaluation((made.gate(),)), "evaluation-report"),
     (made.evaluation(reference=False, labels=False), "evaluation-report"),
     (made.inspection(), "inspection-report"),
+    (made.simulation(), "simulation-report"),
+    (made.simulation(agrees=False, snr_db=31.5), "simulation-report"),
 ]
 
 

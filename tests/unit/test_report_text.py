@@ -23,17 +23,18 @@ def all_reports(name: str) -> list[Report]:
         made.evaluation((made.gate(),)),
         made.evaluation(reference=False, labels=False),
         made.inspection(name),
+        made.simulation((name, name + "2"), agrees=False, snr_db=31.5),
     ]
 
 
-@pytest.mark.parametrize("index", range(5))
+@pytest.mark.parametrize("index", range(6))
 @pytest.mark.parametrize("width", [80, 100])
 def test_no_line_is_wider_than_the_terminal(index: int, width: int) -> None:
     text = render(all_reports(LONG)[index], "text", Terminal(width=width))
     assert max(len(line) for line in text.splitlines()) <= width
 
 
-@pytest.mark.parametrize("index", range(5))
+@pytest.mark.parametrize("index", range(6))
 def test_very_narrow_terminals_do_not_crash(index: int) -> None:
     text = render(all_reports(LONG)[index], "text", Terminal(width=20))
     assert max(len(line) for line in text.splitlines()) <= 20
@@ -52,7 +53,7 @@ def test_every_column_is_there_at_80() -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
-@pytest.mark.parametrize("index", range(5))
+@pytest.mark.parametrize("index", range(6))
 def test_no_name_acts(name: str, index: int) -> None:
     text = render(all_reports(name)[index], "text", Terminal(width=80))
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\u200b]", text)

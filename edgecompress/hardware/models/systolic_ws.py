@@ -1,12 +1,17 @@
 """A weight-stationary systolic array: weights stay, activations pass, sums move down.
 
-Source: equal to SCALE-Sim v3 (github.com/scalesim-project/SCALE-Sim) but for its count of the
-last cycle, on the layers of ResNet-18 (tests/unit/data/scalesim_resnet18.csv).
+Weights move in from the top in ``height`` cycles. Row i gets its part of an input i cycles late,
+so the sum of the last of ``rows`` inputs leaves the last column rows + height + width - 2 cycles
+later.
+
+Source: that derivation; equal to SCALE-Sim v3 (github.com/scalesim-project/SCALE-Sim) but for its
+count of the last cycle, on the layers of ResNet-18 (tests/unit/data/scalesim_resnet18.csv).
 """
 
 from __future__ import annotations
 
-from edgecompress.hardware.models import _systolic
+from edgecompress.hardware.models._systolic import Systolic
+from edgecompress.hardware.models._systolic_mappings import Dataflow
 from edgecompress.hardware.timeline import ratio_up
 
 
@@ -19,4 +24,4 @@ def product_cycles(rows: int, inner: int, columns: int, height: int, width: int)
     return folds, 2 * height + width + rows - 2
 
 
-FAMILY = _systolic.Systolic(product_cycles)
+FAMILY = Systolic(Dataflow("weights", product_cycles))

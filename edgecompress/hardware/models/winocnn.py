@@ -1,50 +1,84 @@
-"""WinoCNN: a systolic array of Winograd tiles that 3x3 and 1x1 kernels share.
+"""WinoCNN: a systolic array of Winograd tiles that kernels of several sizes share.
 
 One call computes a dense convolution at stride 1 on ``batch_images`` images; other convolutions
-are brought to calls here. Weights travel in a fixed layout of 7 bits, whatever their width in the
-file: fewer bits save no bandwidth and no time on this family.
+are brought to calls here, in the fastest of the modes that the array has: its own kernel sizes,
+of which larger kernels are summed up.
+
+Fewer weight bits bring no faster arithmetic on this family, whatever the encoding: the transform
+of a kernel widens its weights (by 10 bits for 3x3 kernels in tiles of 6), and every multiplier does
+one product of transformed values a cycle. In the published design they save no bandwidth either,
+as weights travel in slots of 7 bits; a coded weight stream saves bandwidth. `WinoCnn.notes` says
+so.
+
+Zeros among the transformed weights can be left out by an array that has ``skips_zero_weights``
+(the idea of Winols, TACO 2024); their share has to be measured on the weights, else nothing is
+saved.
 
 Source: WinoCNN (arXiv 2107.04244) and the published design; see `_winograd`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil, log2
 
-from edgecompress.core.work import ConvWork, Cost, ElementWork, MatMulWork, Work
+import numpy as np
+
+from edgecompress.core.winograd import transforms
+from edgecompress.core.work import (
+    ConvWork,
+    Cost,
+    ElementWork,
+    MatMulWork,
+    WeightValues,
+    Work,
+)
+from edgecompress.hardware.families import Batch
 from edgecompress.hardware.models._winograd import (
     LINE_CHANNELS,
-    Cycles,
     Parameters,
     Shape,
-    call_cycles,
-    describe,
-    row_capacity,
+    WeightRate,
+    port_share,
 )
+from edgecompress.hardware.models._winograd_batch import ArrayBatch, can_batch
+from edgecompress.hardware.models._winograd_machine import call_cycles
+from edgecompress.hardware.models._winograd_published import Cycles
+from edgecompress.hardware.models._winograd_resources import resources
+from edgecompress.hardware.models._winograd_split import split
 from edgecompress.hardware.resources import Resources
 from edgecompress.hardware.target import Target
-from edgecompress.hardware.timeline import HostElements, Timeline, aligned, as_cost, ratio_up
+from edgecompress.hardware.timeline import HostElements, Timeline, as_cost, ratio_up
+from edgecompress.hardware.weight_stream import weight_traffic
 
 GROUPED = "grouped convolution: the array has no groups, so channels are padded per call"
 DILATED = "dilated convolution: tap by tap in the 1x1 mode"
 UPSAMPLED = "transposed convolution: at stride 1 on the upsampled input"
 PRODUCT = "matrix product: run as a 1x1 convolution"
 ACTIVATIONS = "product of two activations: one is loaded like weights"
-STRIPS = "feature map wider than the input buffer: split in strips"
-PARTIAL = "more input channels than the input buffer holds: partial sums are added outside"
 UNEVEN = "different strides down and across: the array has one, subsampled separately here"
+UNSKIPPED = "zeros of the transformed weights are not measured for this kernel: none is skipped"
 
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Equal calls that make up one operator."""
+    """Equal convolutions that make up one operator."""
 
     count: int
     shape: Shape
     modes: tuple[int, ...]
     assumed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """An operator in one mode, and whether the buffers hold it."""
+
+    cycles: Cycles
+    mode: int
+    held: bool
+    assumed: tuple[str, ...]
 
 
 class WinoCnn(HostElements):
@@ -53,29 +87,31 @@ class WinoCnn(HostElements):
     parameters = Parameters
 
     def price(self, work: Work, target: Target) -> Cost:
-        """Time of one operator on the best of the mappings that the array has."""
+        """Time of one operator on the best of the mappings and modes that the array has."""
         p = _parameters(target)
-        best, calls = min(
-            (
-                (_cycles(calls, p, target.dram_efficiency_share), calls)
-                for calls in _mappings(work, p)
-            ),
-            key=lambda pair: pair[0].total,
+        rate, assumed = _weight_rate(work, target, p)
+        best = min(
+            _priced(work, target, p, rate),
+            key=lambda priced: (not priced.held, priced.cycles.total),
         )
+        cycles = best.cycles
         timeline = Timeline(
-            compute=best.compute,
-            load=best.load,
-            store=best.store,
-            fill=best.fill,
-            total=best.total,
+            compute=cycles.compute,
+            load=cycles.load,
+            store=cycles.store,
+            decode=cycles.decode,
+            fill=cycles.fill,
+            total=cycles.total,
             macs_per_cycle=p.multipliers,
-            weight_bytes=best.weight_words * p.port_bytes_per_cycle,
-            activation_bytes=best.activation_words * p.port_bytes_per_cycle,
+            weight_bytes=cycles.weight_words * p.port_bytes_per_cycle,
+            activation_bytes=cycles.activation_words * p.port_bytes_per_cycle,
         )
-        return as_cost(work, target, timeline, *calls.assumed, *_split_assumptions(calls.shape, p))
+        if p.skips_zero_weights and best.mode not in dict(rate.zero_shares):
+            assumed = (*assumed, UNSKIPPED)
+        return as_cost(work, target, timeline, *best.assumed, *assumed)
 
     def bound_cycles(self, work: Work, target: Target) -> float:
-        """Multiplications that Winograd cannot save, or the tensors over all ports."""
+        """Multiplications that Winograd cannot save, or the results over all ports."""
         p = _parameters(target)
         match work.operator:
             case ConvWork() as conv:
@@ -85,21 +121,63 @@ class WinoCnn(HostElements):
                 macs, values = product.macs, product.count * product.rows * product.columns
             case ElementWork():
                 return 0.0
-        saving = (p.omega_pixels - 2) ** 2 * 9 / p.omega_pixels**2
+        rate, _ = _weight_rate(work, target, p)
+        omega = p.omega_pixels
+        fewest = min(
+            (omega / ((omega + 1 - side) * side)) ** 2 * (1 - zeros * p.skipped_share)
+            for side, zeros in (dict.fromkeys(p.kernels, 0.0) | dict(rate.zero_shares)).items()
+        )
         ports = (p.input_ports + p.output_ports) * p.port_bytes_per_cycle
-        return max(macs / (p.multipliers * max(1.0, saving)), values / ports)
+        return max(macs * min(1.0, fewest) / p.multipliers, values / ports)
 
     def images_per_pass(self, target: Target) -> int:
         """Images that the array works on together."""
         return _parameters(target).batch_images
 
     def resources(self, target: Target) -> Resources | None:
-        """Not modelled yet."""
-        return None
+        """Blocks of the whole design; see `_winograd_resources`."""
+        return resources(_parameters(target), target.weight_stream.weight_bits)
+
+    def batch(self, targets: Sequence[Target]) -> Batch | None:
+        """Arrays of the published schedule side by side, for explorations."""
+        kernels = {_parameters(target).kernels for target in targets}
+        if len(kernels) > 1 or not all(map(can_batch, targets)):
+            return None
+        return ArrayBatch(targets)
 
     def chain_bytes(self, target: Target) -> int:
         """Results always go to memory in the published design."""
         return 0
+
+    def weight_values(self, target: Target) -> WeightValues:
+        """Zeros of the Winograd domain, where the array leaves them out."""
+        return "winograd" if _parameters(target).skips_zero_weights else "none"
+
+    def notes(self, work: Work, target: Target) -> tuple[str, ...]:
+        """What a reader should know about an operator that changes no figure.
+
+        That low-bit weights bring no faster arithmetic, and that transformed weights are cut to
+        what the multiplier takes.
+        """
+        operator = work.operator
+        if not isinstance(operator, ConvWork):
+            return ()
+        p = _parameters(target)
+        side = max(mode for mode in p.kernels if mode == 1 or mode <= max(operator.kernel))
+        bits = min(operator.weight_bits, target.weight_stream.weight_bits)
+        width = transformed_weight_bits(bits, p.omega_pixels, side)
+        found = []
+        if operator.weight_bits < target.weight_stream.weight_bits:
+            found.append(
+                f"{bits}-bit weights take no fewer cycles: in the Winograd domain they are"
+                f" {width} bits wide, and a multiplier does one product a cycle"
+            )
+        if width > p.transformed_weight_bits:
+            found.append(
+                f"transformed weights of {width} bits are cut to the {p.transformed_weight_bits}"
+                " bits of the multipliers: results are not exact"
+            )
+        return tuple(found)
 
 
 FAMILY = WinoCnn()
@@ -137,7 +215,7 @@ def _conv_mappings(conv: ConvWork, p: Parameters) -> Iterator[Calls]:
         assumed.append(UNEVEN)
     grow = conv.stride if conv.transposed else (1, 1)
     inputs, outputs = conv.in_channels // conv.group, conv.out_channels // conv.group
-    modes = (1,) if max(conv.dilation) > 1 else (3, 1)
+    modes = (1,) if max(conv.dilation) > 1 else tuple(reversed(p.kernels))
     together = {1, conv.group, min(conv.group, ratio_up(LINE_CHANNELS, inputs))}
     for groups in sorted(together):
         shape = Shape(
@@ -151,6 +229,9 @@ def _conv_mappings(conv: ConvWork, p: Parameters) -> Iterator[Calls]:
             conv.kernel[1],
             stride[0],
             stride[1],
+            0 if conv.transposed else conv.pads[0],
+            conv.dilation[0],
+            conv.dilation[1],
         )
         count = ratio_up(conv.group, groups) * ratio_up(conv.batch, p.batch_images)
         yield Calls(count, shape, modes, tuple(assumed))
@@ -167,83 +248,51 @@ def _product_mappings(product: MatMulWork, p: Parameters) -> Iterator[Calls]:
         yield Calls(product.count, shape, (1,), assumed)
 
 
-def _cycles(calls: Calls, p: Parameters, share: float) -> Cycles:
-    """Cycles of all calls in the faster mode."""
-    modes = (_split_cycles(calls.shape, mode, p, share) for mode in calls.modes)
-    best = min(modes, key=lambda c: c.total)
-    return _times(best, calls.count)
+def _priced(work: Work, target: Target, p: Parameters, rate: WeightRate) -> Iterator[Priced]:
+    """The operator in every mapping and mode."""
+    share = port_share(target, p)
+    for calls in _mappings(work, p):
+        for mode in calls.modes:
+            cut = split(calls.shape, mode, p)
+            cycles = call_cycles(cut.shape, mode, p, share, rate).times(calls.count * cut.count)
+            yield Priced(cycles, mode, cut.held, (*calls.assumed, *cut.assumed))
 
 
-def _split_assumptions(shape: Shape, p: Parameters) -> Iterator[str]:
-    """What a split of the feature map or of the input channels assumes."""
-    part, strips = _strips(shape, p)
-    if strips > 1:
-        yield STRIPS
-    if _channel_parts(part, p)[1] > 1:
-        yield PARTIAL
+def _weight_rate(work: Work, target: Target, p: Parameters) -> tuple[WeightRate, tuple[str, ...]]:
+    """How the weights of an operator come in, and what that assumes."""
+    stream = target.weight_stream
+    zeros = _zero_shares(work, p) if p.skips_zero_weights else ()
+    if stream.encoding == "fixed":
+        return WeightRate(slot_bits=stream.weight_bits, zero_shares=zeros), ()
+    traffic = weight_traffic(work, target)
+    rate = WeightRate(
+        slot_bits=stream.weight_bits,
+        coded_bits=8 * traffic.byte_count / traffic.elements,
+        decoder_weights_per_cycle=stream.decoder_weights_per_cycle,
+        zero_shares=zeros,
+    )
+    return rate, (traffic.assumed,)
 
 
-@lru_cache(maxsize=4096)
-def _split_cycles(shape: Shape, kernel_rows: int, p: Parameters, share: float) -> Cycles:
-    """Cycles of a convolution that is split until each call fits in the buffers."""
-    part, count = _strips(shape, p)
-    part, more = _channel_parts(part, p)
-    count *= more
-    part, repeats = _output_parts(part, kernel_rows, p)
-    return _times(call_cycles(part, kernel_rows, p, share), count * repeats)
+def _zero_shares(work: Work, p: Parameters) -> tuple[tuple[int, float], ...]:
+    """(kernel side, measured share of zeros) of the modes that take the weights as they are."""
+    if work.weights is None:
+        return ()
+    found = [(1, work.weights.zero_share)]
+    kernel = work.operator.kernel if isinstance(work.operator, ConvWork) else (1, 1)
+    share = dict(work.weights.winograd_zero_shares).get(p.omega_pixels)
+    if share is not None and kernel[0] > 1 and kernel[0] in p.kernels:
+        found.append((kernel[0], share))
+    return tuple(found)
 
 
-def _strips(shape: Shape, p: Parameters) -> tuple[Shape, int]:
-    """Vertical strips narrow enough for the input buffer."""
-    if row_capacity(shape.in_width, shape.in_channels, p):
-        return shape, 1
-    channels = aligned(shape.in_channels, LINE_CHANNELS)
-    columns = max(1, p.input_bank_words // 2 // channels) * p.input_bank_columns
-    halo = shape.kernel_width - 1
-    strips = ratio_up(shape.in_width, max(1, columns - halo))
-    if strips == 1:
-        return shape, 1
-    width = min(shape.in_width, columns)
-    return replace(shape, in_width=width, out_width=ratio_up(shape.out_width, strips)), strips
+def transformed_weight_bits(weight_bits: int, omega: int, kernel: int) -> int:
+    """Width that holds every transformed kernel exactly; kernels of 1 are not transformed.
 
-
-def _channel_parts(shape: Shape, p: Parameters) -> tuple[Shape, int]:
-    """Sets of input channels that the input buffer holds."""
-    if row_capacity(shape.in_width, shape.in_channels, p):
-        return shape, 1
-    most = p.input_bank_words // 2 // ratio_up(shape.in_width, p.input_bank_columns)
-    most = max(LINE_CHANNELS, most // LINE_CHANNELS * LINE_CHANNELS)
-    parts = ratio_up(shape.in_channels, most)
-    return replace(shape, in_channels=ratio_up(shape.in_channels, parts)), parts
-
-
-def _output_parts(shape: Shape, kernel_rows: int, p: Parameters) -> tuple[Shape, int]:
-    """Sets of output channels of which the output buffer holds one row of tiles.
-
-    The host software repeats the call in the same case.
+    The largest row of G adds its bits twice. Source: arithmetic on `core.winograd`; the published
+    design counts 7 + 2 x 5 bits for 3x3 kernels in tiles of 6.
     """
-    d = describe(shape, kernel_rows, p)
-    passes = max(1, p.output_buffer_words // d.tile_columns)
-    if d.fo * d.lo <= passes:
-        return shape, 1
-    unit = max(LINE_CHANNELS, p.array_rows)
-    most = max(unit, passes * p.array_rows // unit * unit)
-    repeats = ratio_up(shape.out_channels, most)
-    return replace(shape, out_channels=aligned(ratio_up(shape.out_channels, repeats), unit)), (
-        repeats
-    )
-
-
-def _times(cycles: Cycles, count: int) -> Cycles:
-    """The same calls one after the other."""
-    if count == 1:
-        return cycles
-    return Cycles(
-        compute=cycles.compute * count,
-        load=cycles.load * count,
-        store=cycles.store * count,
-        fill=cycles.fill * count,
-        total=cycles.total * count,
-        weight_words=cycles.weight_words * count,
-        activation_words=cycles.activation_words * count,
-    )
+    if kernel == 1:
+        return weight_bits
+    growth = int(np.abs(transforms(omega, kernel).kernel).sum(axis=1).max())
+    return weight_bits + ceil(2 * log2(growth))

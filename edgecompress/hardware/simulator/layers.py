@@ -78,14 +78,16 @@ def exact_outputs(layer: IntegerLayer) -> IntArray:
     """The sums without any array: the truth that an exact datapath has to give."""
     match layer:
         case IntegerProduct():
-            return (layer.inputs - layer.zero_point) @ layer.weights
+            product: IntArray = (layer.inputs - layer.zero_point) @ layer.weights
+            return product
         case IntegerConv():
             patches = conv_patches(layer)
             outputs = layer.weights.shape[0]
             flat = layer.weights.reshape(layer.group, outputs // layer.group, -1)
             sums = np.einsum("ngphw,gop->ngohw", patches - layer.zero_point, flat)
             images, _, _, height, width = sums.shape
-            return sums.reshape(images, outputs, height, width)
+            whole: IntArray = sums.reshape(images, outputs, height, width)
+            return whole
 
 
 def conv_patches(layer: IntegerConv) -> IntArray:

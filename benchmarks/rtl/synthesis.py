@@ -1,0 +1,216 @@
+"""Look-up tables and DSP blocks of generated designs, by Yosys and by the closed form.
+
+python -m benchmarks.rtl.synthesis                # what is not in the results yet
+python -m benchmarks.rtl.synthesis systolic_ws    # of one family
+
+The closed form is fitted on the arrays called ``fit`` (up to 4 x 4); those called ``check`` are
+larger and were not used for it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from edgecompress.hardware.array_resources import systolic_resources, ternary_resources
+from edgecompress.hardware.resources import Resources
+from edgecompress.hardware.rtl import systolic_os, systolic_ws, ternary_engine
+from edgecompress.hardware.rtl._product import ArrayShape
+from edgecompress.hardware.rtl.synthesis import synthesize, yosys_version
+from edgecompress.hardware.rtl.verilog import Design
+from edgecompress.hardware.simulator.ternary_blocks import TernaryArray
+
+RESULTS = Path(__file__).parent / "results" / "synthesis.json"
+WEIGHT_BITS = (2, 3, 4, 6, 8)
+ENDS = (2, 8)
+FIT_SIZES = ((1, 1), (2, 2), (2, 4), (4, 2), (4, 4))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystolicCase:
+    """A systolic array to measure."""
+
+    family: str
+    use: str
+    rows: int
+    columns: int
+    activation_bits: int
+    weight_bits: int
+    sum_bits: int
+    dsp: bool
+
+    @property
+    def _shape(self) -> ArrayShape:
+        return ArrayShape(
+            rows=self.rows,
+            columns=self.columns,
+            activation_bits=self.activation_bits,
+            weight_bits=self.weight_bits,
+            sum_bits=self.sum_bits,
+            dsp=self.dsp,
+        )
+
+    def design(self) -> Design:
+        """Its Verilog."""
+        module = {"systolic_os": systolic_os, "systolic_ws": systolic_ws}[self.family]
+        return module.design(self._shape)
+
+    def predicted(self) -> Resources:
+        """By the closed form."""
+        return systolic_resources(self._shape.counts, sums_stay=self.family == "systolic_os")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TernaryCase:
+    """A ternary engine to measure."""
+
+    family: str
+    use: str
+    output_lanes: int
+    input_lanes: int
+    window: int
+    weight_load_cycles: int
+    activation_bits: int
+    sum_bits: int
+
+    @property
+    def _shape(self) -> ternary_engine.EngineShape:
+        array = TernaryArray(
+            output_lanes=self.output_lanes,
+            input_lanes=self.input_lanes,
+            window=self.window,
+            weight_load_cycles=self.weight_load_cycles,
+            accumulators=1,
+        )
+        return ternary_engine.EngineShape(
+            array=array, activation_bits=self.activation_bits, sum_bits=self.sum_bits
+        )
+
+    def design(self) -> Design:
+        """Its Verilog."""
+        return ternary_engine.design(self._shape)
+
+    def predicted(self) -> Resources:
+        """By the closed form."""
+        return ternary_resources(self._shape.counts)
+
+
+Case = SystolicCase | TernaryCase
+
+
+def systolic_cases(family: str) -> Iterator[Case]:
+    """Arrays of a family: every width, with look-up tables and with DSP blocks."""
+
+    def case(use: str, size: tuple[int, int], bits: tuple[int, int, int], dsp: bool) -> Case:
+        return SystolicCase(
+            family=family,
+            use=use,
+            rows=size[0],
+            columns=size[1],
+            activation_bits=bits[0],
+            weight_bits=bits[1],
+            sum_bits=bits[2],
+            dsp=dsp,
+        )
+
+    for width in WEIGHT_BITS:
+        sizes = FIT_SIZES if width in ENDS else FIT_SIZES[::2]
+        yield from (case("fit", size, (8, width, 24), False) for size in sizes)
+        yield case("check", (8, 8), (8, width, 24), False)
+    for width in ENDS:
+        yield case("fit", (4, 4), (8, width, 32), False)
+        yield case("fit", (4, 4), (4, width, 20), False)
+        yield case("check", (8, 4), (8, width, 24), False)
+        yield case("check", (8, 8), (8, width, 24), True)
+    yield case("check", (16, 8), (8, 2, 20), False)
+    yield from (case("fit", size, (8, 8, 24), True) for size in FIT_SIZES)
+    yield case("fit", (4, 4), (8, 2, 24), True)
+    yield case("fit", (4, 4), (8, 8, 32), True)
+    yield case("check", (16, 16), (8, 8, 32), True)
+
+
+def ternary_cases() -> Iterator[Case]:
+    """Engines of several lanes and windows."""
+    fit = ((1, 1, 1), (2, 2, 1), (4, 4, 1), (1, 1, 3), (2, 2, 3), (4, 2, 3), (2, 4, 3), (4, 4, 3))
+    check = ((8, 2, 3), (4, 2, 5), (8, 8, 1), (8, 4, 3))
+
+    def case(use: str, size: tuple[int, int, int], bits: int, sums: int) -> Case:
+        return TernaryCase(
+            family="ternary_engine",
+            use=use,
+            output_lanes=size[0],
+            input_lanes=size[1],
+            window=size[2],
+            weight_load_cycles=9,
+            activation_bits=bits,
+            sum_bits=sums,
+        )
+
+    yield from (case("fit", size, 8, 24) for size in fit)
+    yield from (case("fit", size, 4, 16) for size in ((2, 2, 3), (4, 4, 3), (1, 1, 3)))
+    yield case("fit", (4, 4, 1), 8, 32)
+    yield from (case("check", size, 8, 24) for size in check)
+
+
+FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
+    "ternary_engine": ternary_cases,
+    "systolic_ws": lambda: systolic_cases("systolic_ws"),
+    "systolic_os": lambda: systolic_cases("systolic_os"),
+}
+
+
+def main(families: tuple[str, ...]) -> None:
+    """Measure what is missing and predict everything anew."""
+    stored = json.loads(RESULTS.read_text())["results"] if RESULTS.is_file() else []
+    known = {_key(_case(row)): row for row in stored}
+    asked = [case for family in families for case in FAMILIES[family]()]
+    for case in sorted(asked, key=lambda case: case.use):
+        if _key(case) in known:
+            continue
+        begin = time.perf_counter()
+        found = synthesize(case.design())
+        known[_key(case)] = asdict(case) | {
+            "lut": found.lut,
+            "dsp_blocks": found.dsp,
+            "flip_flops": found.flip_flops,
+            "seconds": round(time.perf_counter() - begin, 1),
+        }
+        sys.stderr.write(f"{json.dumps(known[_key(case)])}\n")
+        _write(known)
+    _write(known)
+
+
+def _case(row: dict[str, Any]) -> Case:
+    kind = TernaryCase if row["family"] == "ternary_engine" else SystolicCase
+    return kind(**{field.name: row[field.name] for field in fields(kind)})
+
+
+def _write(known: dict[str, dict[str, Any]]) -> None:
+    rows = []
+    for row in known.values():
+        predicted = _case(row).predicted()
+        error = round(predicted.lut / row["lut"] - 1, 4)
+        rows.append(
+            row
+            | {"predicted_lut": predicted.lut, "predicted_dsp": predicted.dsp, "lut_error": error}
+        )
+    document = {
+        "tool": yosys_version(),
+        "command": "synth_xilinx -family xc7 -flatten",
+        "results": rows,
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _key(case: Case) -> str:
+    return json.dumps([value for name, value in asdict(case).items() if name != "use"])
+
+
+if __name__ == "__main__":
+    main(tuple(sys.argv[1:]) or tuple(FAMILIES))

@@ -1,0 +1,126 @@
+`timescale 1ns / 1ps
+// Runs @PRODUCTS product(s) of up to @M x @K by @K x @N, counts cycles, checks every output.
+module systolic_ws_bench;
+    localparam ROWS = @ROWS;
+    localparam COLUMNS = @COLUMNS;
+    localparam ACT_BITS = @ACT_BITS;
+    localparam WEIGHT_BITS = @WEIGHT_BITS;
+    localparam SUM_BITS = @SUM_BITS;
+    localparam USE_DSP = @USE_DSP;
+    localparam ADDRESS_BITS = @ADDRESS_BITS;
+    localparam PRODUCTS = @PRODUCTS;
+    localparam MOST_ROWS = @M;      // of one product
+    localparam ALL_ROWS = @ROW_SUM; // of all
+    localparam INNER_FOLDS = @INNER_FOLDS;
+    localparam COLUMN_FOLDS = @COLUMN_FOLDS;
+    localparam WEIGHT_WORDS = ROWS * INNER_FOLDS * COLUMN_FOLDS;
+    localparam SUM_WORDS = MOST_ROWS * COLUMN_FOLDS;
+
+    reg clock = 1'b0, reset = 1'b1, start = 1'b0;
+    always #1 clock = ~clock;
+
+    // A word of each memory is one row for all lanes of the array.
+    reg [COLUMNS*WEIGHT_BITS-1:0] weights  [0:PRODUCTS*WEIGHT_WORDS-1];
+    reg [ROWS*ACT_BITS-1:0]       acts     [0:ALL_ROWS*INNER_FOLDS-1];
+    reg [COLUMNS*SUM_BITS-1:0]    biases   [0:PRODUCTS*COLUMN_FOLDS-1];
+    reg [COLUMNS*SUM_BITS-1:0]    expected [0:ALL_ROWS*COLUMN_FOLDS-1];
+    reg [COLUMNS*SUM_BITS-1:0]    sums     [0:SUM_WORDS-1];
+    reg [ADDRESS_BITS-1:0]        row_counts [0:PRODUCTS-1];
+
+    wire                            done, weight_read;
+    wire [ADDRESS_BITS-1:0]         weight_address;
+    wire [ROWS-1:0]                 act_read;
+    wire [ROWS*ADDRESS_BITS-1:0]    act_address;
+    wire [COLUMNS-1:0]              sum_read, sum_first, result_valid;
+    wire [COLUMNS*ADDRESS_BITS-1:0] sum_address, result_address;
+    wire [COLUMNS*SUM_BITS-1:0]     result_data;
+    reg  [COLUMNS*WEIGHT_BITS-1:0]  weight_data;
+    reg  [ROWS*ACT_BITS-1:0]        act_data;
+    reg  [COLUMNS*SUM_BITS-1:0]     sum_data;
+
+    systolic_ws #(
+        .ROWS(ROWS), .COLUMNS(COLUMNS), .ACT_BITS(ACT_BITS), .WEIGHT_BITS(WEIGHT_BITS),
+        .SUM_BITS(SUM_BITS), .USE_DSP(USE_DSP), .ADDRESS_BITS(ADDRESS_BITS)
+    ) array (
+        .clock(clock), .reset(reset), .start(start),
+        .row_count(row_counts[product]),
+        .inner_folds(INNER_FOLDS[ADDRESS_BITS-1:0]),
+        .column_folds(COLUMN_FOLDS[ADDRESS_BITS-1:0]),
+        .done(done),
+        .weight_read(weight_read), .weight_address(weight_address), .weight_data(weight_data),
+        .act_read(act_read), .act_address(act_address), .act_data(act_data),
+        .sum_read(sum_read), .sum_first(sum_first), .sum_address(sum_address),
+        .sum_data(sum_data),
+        .result_valid(result_valid), .result_address(result_address), .result_data(result_data)
+    );
+
+    integer product, lane, word, errors, cycles, elapsed, left;
+    integer act_base, sum_base, row_count;  // of this product
+    reg     operand;  // one is at the array for the first time after start
+
+    // The memories: data in the cycle after the read, new values where a word is being written.
+    always @(posedge clock) begin
+        for (lane = 0; lane < COLUMNS; lane = lane + 1)
+            if (result_valid[lane])
+                sums[result_address[lane*ADDRESS_BITS +: ADDRESS_BITS]][lane*SUM_BITS +: SUM_BITS]
+                    = result_data[lane*SUM_BITS +: SUM_BITS];
+        if (weight_read) weight_data <= weights[product*WEIGHT_WORDS + weight_address];
+        for (lane = 0; lane < ROWS; lane = lane + 1)
+            if (act_read[lane]) begin
+                word = act_base + act_address[lane*ADDRESS_BITS +: ADDRESS_BITS];
+                act_data[lane*ACT_BITS +: ACT_BITS] <= acts[word][lane*ACT_BITS +: ACT_BITS];
+            end
+        for (lane = 0; lane < COLUMNS; lane = lane + 1)
+            if (sum_read[lane]) begin
+                word = sum_address[lane*ADDRESS_BITS +: ADDRESS_BITS];
+                if (sum_first[lane])
+                    sum_data[lane*SUM_BITS +: SUM_BITS] <=
+                        biases[product*COLUMN_FOLDS + word/row_count][lane*SUM_BITS +: SUM_BITS];
+                else
+                    sum_data[lane*SUM_BITS +: SUM_BITS] <= sums[word][lane*SUM_BITS +: SUM_BITS];
+            end
+    end
+
+    // Cycles from the first operand in to the last result out.
+    always @(posedge clock) begin
+        if (result_valid != 0) left <= elapsed;
+        if (elapsed != 0) elapsed <= elapsed + 1;
+        else if (operand) elapsed <= 1;
+        if (start) elapsed <= 0;
+        operand <= weight_read;
+    end
+
+    initial begin
+        $readmemh("weights.hex", weights);
+        $readmemh("activations.hex", acts);
+        $readmemh("biases.hex", biases);
+        $readmemh("expected.hex", expected);
+        $readmemh("row_counts.hex", row_counts);
+        errors = 0;
+        cycles = 0;
+        elapsed = 0;
+        act_base = 0;
+        sum_base = 0;
+        repeat (4) @(negedge clock);
+        reset = 1'b0;
+        for (product = 0; product < PRODUCTS; product = product + 1) begin
+            row_count = row_counts[product];
+            for (word = 0; word < SUM_WORDS; word = word + 1)
+                sums[word] = {COLUMNS*SUM_BITS{1'bx}};
+            @(negedge clock) start = 1'b1;
+            @(negedge clock) start = 1'b0;
+            while (!done) @(negedge clock);
+            cycles = cycles + left;
+            for (word = 0; word < row_count * COLUMN_FOLDS; word = word + 1)
+                if (sums[word] !== expected[sum_base + word]) begin
+                    errors = errors + 1;
+                    $display("FAIL product %0d word %0d: %h, expected %h", product, word,
+                             sums[word], expected[sum_base + word]);
+                end
+            act_base = act_base + row_count * INNER_FOLDS;
+            sum_base = sum_base + row_count * COLUMN_FOLDS;
+        end
+        if (errors == 0) $display("PASS cycles=%0d", cycles);
+        $finish;
+    end
+endmodule

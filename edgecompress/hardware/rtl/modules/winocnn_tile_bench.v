@@ -1,0 +1,96 @@
+`timescale 1ns/1ps
+// Loads the buffers and the descriptor, runs the convolution once, compares every result and counts
+// clocks from the first tile that is fed to the last result.
+module winocnn_tile_bench;
+    localparam PIXELS = @PIXELS;
+    localparam KERNELS = @KERNELS;
+    localparam RESULTS = @RESULTS;
+    localparam MOST_CLOCKS = @MOST_CLOCKS;
+    localparam ROWS = @ROWS;
+    localparam BANK_BITS = @BANK_BITS;
+    localparam INPUT_BITS = @INPUT_BITS;
+    localparam OUTPUT_BITS = @OUTPUT_BITS;
+    localparam KERNEL_WORD = @KERNEL_WORD;
+    localparam DESCRIPTOR_BITS = @DESCRIPTOR_BITS;
+    // Pixels: address (16 bits), image (8), bank (16), code.
+    reg  [40+INPUT_BITS-1:0]   pixels     [0:PIXELS-1];
+    reg  [KERNEL_WORD-1:0]     kernels    [0:KERNELS*ROWS-1];
+    reg  [DESCRIPTOR_BITS-1:0] descriptor [0:0];
+    reg  [OUTPUT_BITS-1:0]     expected   [0:RESULTS-1];
+    reg  [40+INPUT_BITS-1:0]   pixel;
+    reg                        clock, reset, start, load_input, load_kernel;
+    reg  [7:0]                 load_image, load_row;
+    reg  [BANK_BITS-1:0]       load_bank;
+    reg  [15:0]                load_address;
+    reg  [INPUT_BITS-1:0]      load_value;
+    reg  [KERNEL_WORD-1:0]     load_word;
+    wire                       busy, out_valid;
+    wire [OUTPUT_BITS-1:0]     out_value;
+    integer at, got, cycles, failures;
+
+    winocnn_tile dut (
+        .clock(clock), .reset(reset), .start(start), .bypass(1'b@BYPASS),
+        .descriptor(descriptor[0]),
+        .load_input(load_input), .load_image(load_image), .load_bank(load_bank),
+        .load_kernel(load_kernel), .load_row(load_row), .load_address(load_address),
+        .load_value(load_value), .load_word(load_word), .busy(busy), .out_valid(out_valid),
+        .out_value(out_value)
+    );
+
+    always #5 clock = ~clock;
+
+    // Inputs change and results are read in the middle of a clock.
+    initial begin
+        $readmemh("pixels.hex", pixels);
+        $readmemh("kernels.hex", kernels);
+        $readmemh("descriptor.hex", descriptor);
+        $readmemh("expected.hex", expected);
+        clock = 0;
+        reset = 1;
+        start = 0;
+        load_input = 0;
+        load_kernel = 0;
+        got = 0;
+        cycles = 0;
+        failures = 0;
+        repeat (@RESET_CLOCKS) @(negedge clock);
+        reset = 0;
+        for (at = 0; at < PIXELS; at = at + 1) begin
+            pixel = pixels[at];
+            load_address = pixel[15:0];
+            load_image = pixel[23:16];
+            load_bank = pixel[24 +: BANK_BITS];
+            load_value = pixel[40 +: INPUT_BITS];
+            load_input = 1;
+            @(negedge clock);
+        end
+        load_input = 0;
+        for (at = 0; at < KERNELS*ROWS; at = at + 1) begin
+            load_address = at / ROWS;
+            load_row = at % ROWS;
+            load_word = kernels[at];
+            load_kernel = 1;
+            @(negedge clock);
+        end
+        load_kernel = 0;
+        start = 1;
+        @(negedge clock);
+        start = 0;
+        while (got < RESULTS && cycles < MOST_CLOCKS) begin
+            cycles = cycles + 1;
+            if (out_valid) begin
+                if (out_value !== expected[got]) begin
+                    failures = failures + 1;
+                    $display("FAIL result %0d: %h, not %h", got, out_value, expected[got]);
+                end
+                got = got + 1;
+            end
+            if (got < RESULTS) @(negedge clock);
+        end
+        @(negedge clock);
+        if (got < RESULTS) $display("FAIL only %0d of %0d results", got, RESULTS);
+        else if (busy || out_valid) $display("FAIL it does not end");
+        else if (failures == 0) $display("PASS cycles=%0d", cycles);
+        $finish;
+    end
+endmodule

@@ -1,0 +1,125 @@
+"""Closed forms of look-up tables and DSP blocks against what Yosys counted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+from installed import need
+
+from benchmarks.rtl.synthesis import RESULTS, SystolicCase, TernaryCase
+from edgecompress.hardware.array_resources import (
+    SystolicCounts,
+    TernaryCounts,
+    systolic_resources,
+    ternary_resources,
+)
+from edgecompress.hardware.families import family_named
+from edgecompress.hardware.rtl.synthesis import synthesize
+from edgecompress.hardware.target import load_target
+
+ROWS: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8"))["results"]
+FAMILIES = ("systolic_os", "systolic_ws", "ternary_engine")
+COUNTS = SystolicCounts(rows=8, columns=8, moved_bits=8, held_bits=4, sum_bits=24, dsp=False)
+
+
+def case_of(row: dict[str, Any]) -> SystolicCase | TernaryCase:
+    kind = TernaryCase if row["family"] == "ternary_engine" else SystolicCase
+    return kind(**{field.name: row[field.name] for field in fields(kind)})
+
+
+def elements(row: dict[str, Any]) -> tuple[int, int]:
+    """The two sides of an array."""
+    if row["family"] == "ternary_engine":
+        return row["output_lanes"], row["input_lanes"]
+    return row["rows"], row["columns"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_larger_arrays_are_within_ten_percent(family: str) -> None:
+    """Truth: the counts of Yosys on arrays that the coefficients were not fitted on."""
+    checked = [row for row in ROWS if row["family"] == family and row["use"] == "check"]
+    assert len(checked) >= 4
+    for row in checked:
+        found = case_of(row).predicted()
+        assert found.lut == pytest.approx(row["lut"], rel=0.10), row
+        assert found.dsp == row["dsp_blocks"], row
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fitted_arrays_are_small_and_close(family: str) -> None:
+    fitted = [row for row in ROWS if row["family"] == family and row["use"] == "fit"]
+    for row in fitted:
+        assert max(elements(row)) <= 4
+        found = case_of(row).predicted()
+        assert found.lut == pytest.approx(row["lut"], rel=0.11), row
+        assert found.dsp == row["dsp_blocks"], row
+
+
+def test_all_weight_widths_are_checked_on_larger_arrays() -> None:
+    for family in ("systolic_os", "systolic_ws"):
+        widths = {
+            row["weight_bits"]
+            for row in ROWS
+            if row["family"] == family and row["use"] == "check" and not row["dsp"]
+        }
+        assert widths == {2, 3, 4, 6, 8}
+
+
+def test_committed_predictions_are_those_of_the_code() -> None:
+    for row in ROWS:
+        found = case_of(row).predicted()
+        assert (found.lut, found.dsp) == (row["predicted_lut"], row["predicted_dsp"])
+
+
+@pytest.mark.parametrize("use", ["fit", "check"])
+def test_yosys_still_counts_the_same(use: str, full: bool) -> None:
+    """A small array again; with ``--full`` one of the larger ones."""
+    need("yosys")
+    if use == "check" and not full:
+        pytest.skip("takes a minute; runs with --full")
+    row = next(r for r in ROWS if r["use"] == use and r["family"] == "systolic_ws")
+    found = synthesize(case_of(row).design())
+    assert found.lut == pytest.approx(row["lut"], rel=0.10)
+    assert found.dsp == row["dsp_blocks"]
+
+
+@pytest.mark.parametrize("sums_stay", [False, True])
+def test_wider_and_larger_arrays_take_more(sums_stay: bool) -> None:
+    def lut(counts: SystolicCounts) -> int:
+        return systolic_resources(counts, sums_stay=sums_stay).lut
+
+    base = lut(COUNTS)
+    assert lut(replace(COUNTS, rows=16)) > base
+    assert lut(replace(COUNTS, columns=16)) > base
+    assert lut(replace(COUNTS, held_bits=5)) > base
+    assert lut(replace(COUNTS, moved_bits=9)) > base
+    assert lut(replace(COUNTS, sum_bits=25)) > base
+    dsp = systolic_resources(replace(COUNTS, dsp=True), sums_stay=sums_stay)
+    assert dsp.dsp == 64
+    assert dsp.lut < base
+
+
+def test_a_ternary_array_takes_a_fraction_of_an_8_bit_one() -> None:
+    """Two of eight rows of adders: under half of the tables at equal sums."""
+    wide = systolic_resources(replace(COUNTS, held_bits=8), sums_stay=False).lut
+    narrow = systolic_resources(replace(COUNTS, held_bits=2), sums_stay=False).lut
+    assert narrow < wide / 2
+
+
+def test_an_engine_of_one_unit_has_no_tree() -> None:
+    one = TernaryCounts(output_lanes=1, input_lanes=1, window=1, activation_bits=8, sum_bits=24)
+    assert ternary_resources(one).dsp == 0
+    assert ternary_resources(replace(one, output_lanes=2)).lut > ternary_resources(one).lut
+
+
+def test_memories_of_a_target_by_hand() -> None:
+    """32 banks of 8192 x 8 bits, 4 blocks of 2K x 9 each, twice; 32 of 4096 x 8, 2 each, twice;
+    32 columns of 1024 sums of 32 bits, 2 blocks each."""
+    target = load_target("systolic-ws-32")
+    found = family_named(target.family).resources(target)
+    assert found is not None
+    assert found.bram18 == 2 * 32 * 4 + 2 * 32 * 2 + 32 * 2
+    assert found.dsp == 32 * 32
