@@ -45,6 +45,7 @@ check: $(STAMP) arch  ## format, lint, types, import layers, generated files up 
 	$(BIN)/python sample_models/train.py --check
 	$(BIN)/python -m benchmarks.first_screen.render --check
 	$(BIN)/python -m benchmarks.models.render --check
+	$(BIN)/python -m benchmarks.latency.render --check
 
 arch: $(STAMP)  ## import layers alone
 	$(BIN)/lint-imports

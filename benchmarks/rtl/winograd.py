@@ -213,7 +213,7 @@ def tile_synthesis(known: list[dict[str, Any]]) -> list[dict[str, Any]]:
         row = tile_row(use, tile)
         old = measured.get(tuple(row[name] for name in shape))
         if old is None:
-            found = synthesize(tile_design(tile), fpga="xcup", time_limit_s=3600)
+            found = synthesize(tile_design(tile), time_limit_s=3600)
             old = {"lut": found.lut, "dsp": found.dsp, "bram18": found.bram18}
             sys.stderr.write(f"{row | old}\n")
         row |= {name: old[name] for name in ("lut", "dsp", "bram18")}
@@ -231,7 +231,7 @@ def synthesis(known: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         old = measured.pop(tuple(row[name] for name in shape), None)
         if old is None:
             begin = time.perf_counter()
-            found = synthesize(winograd_pe.design(datapath), fpga="xcup", time_limit_s=3600)
+            found = synthesize(winograd_pe.design(datapath), time_limit_s=3600)
             old = {"lut": found.lut, "dsp": found.dsp, "flip_flops": found.flip_flops}
             old["seconds"] = round(time.perf_counter() - begin, 1)
             sys.stderr.write(f"{row | old}\n")

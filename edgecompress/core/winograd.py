@@ -28,6 +28,7 @@ POINTS = {
 }
 OMEGAS = tuple(POINTS)
 KERNELS_AT_ONCE = 1 << 16  # 32 MiB in the Winograd domain at omega 8
+_EXACT_IN_FLOAT32 = 1 << 24  # integers below are exact in its significand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,19 +159,33 @@ def zero_share(weights: IntArray, omega: int) -> float:
     Raises:
         ValueError: The kernels are not square, or do not fit in a tile.
     """
-    spread = transforms(omega, _side(weights)).kernel
-    # Zeros stay zeros when a row is divided by its common factor; small rows are exact in float64,
-    # whose products numpy leaves to the linear algebra library.
-    rows = (spread // np.gcd.reduce(spread, axis=1, keepdims=True)).astype(np.float64)
-    both = np.kron(rows, rows)
+    both, growth = _both_sides(omega, _side(weights))
     kernels = weights.reshape(-1, both.shape[1])
     if not kernels.size:
         return 0.0
+    largest = max(abs(int(kernels.min())), abs(int(kernels.max())))
+    exact = largest * growth < _EXACT_IN_FLOAT32
+    dtype = np.float32 if exact else np.float64
+    transform = both.T.astype(dtype)
     zeros = 0
     for start in range(0, len(kernels), KERNELS_AT_ONCE):
-        part = kernels[start : start + KERNELS_AT_ONCE].astype(np.float64)
-        zeros += int(np.count_nonzero(part @ both.T == 0))
+        domain = kernels[start : start + KERNELS_AT_ONCE].astype(dtype) @ transform
+        zeros += int(np.count_nonzero(domain == 0))
     return zeros / (len(kernels) * len(both))
+
+
+@lru_cache(maxsize=64)
+def _both_sides(omega: int, side: int) -> tuple[IntArray, int]:
+    """Both sides of the transform of a kernel as one matrix (omega^2, side^2), each row over its
+    common factor, and how many times the largest tap an entry of the result can be.
+
+    Zeros stay zeros when a row is divided; sums of small rows are exact in floating point, whose
+    products numpy leaves to the linear algebra library.
+    """
+    spread = transforms(omega, side).kernel
+    rows = spread // np.gcd.reduce(spread, axis=1, keepdims=True)
+    both: IntArray = np.kron(rows, rows)
+    return both, int(np.abs(both).sum(axis=1).max())
 
 
 def _side(weights: IntArray) -> int:

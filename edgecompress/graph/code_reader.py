@@ -93,7 +93,8 @@ class CodeReader:
 
 
 _LONGEST = 1000
-_KEEP_SHAPE = frozenset({"Cast", "CastLike", "DequantizeLinear", "Identity"})
+_KEEP_SHAPE = frozenset({"Cast", "CastLike", "DequantizeLinear", "Div", "Identity", "Mul"})
+"""Operators whose first input has the shape of the codes."""
 
 Sampler = Callable[[ir.Value, Blocks], Array | None]
 Part = Callable[[Sampler, ir.Node, ir.Value, Blocks], Array | None]
@@ -104,8 +105,7 @@ def _packed_part(tensor: ir.TensorProtocol, blocks: Blocks) -> Array | None:
     """Blocks of a constant; of integers of less than a byte only these are unpacked."""
     width = _WIDTHS.get(tensor.dtype)
     if width is None:
-        array = None if tensor.dtype == ir.DataType.STRING else tensor.numpy()
-        return None if array is None or array.dtype.kind not in "iu" else blocks.of(array)
+        return blocks.of(tensor.numpy()) if tensor.dtype in _WHOLE else None
     inner = blocks.over(8 // width)
     if inner is None:
         return None
@@ -117,6 +117,12 @@ def _packed_part(tensor: ir.TensorProtocol, blocks: Blocks) -> Array | None:
     return codes
 
 
+_WHOLE = frozenset(
+    {
+        *(ir.DataType.INT8, ir.DataType.INT16, ir.DataType.INT32, ir.DataType.INT64),
+        *(ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64),
+    }
+)
 _WIDTHS = {
     ir.DataType.INT4: 4,
     ir.DataType.UINT4: 4,

@@ -45,13 +45,10 @@ class Blocks:
     length: int
 
     def of(self, array: Array) -> Array:
-        """These entries along the first axis of an array that is flattened unless its rows are
-        meant: (count, length), or (count, length, row) for rows."""
-        if self.length == 1 and self.stride == 1:
-            return array[self.start : self.start + self.count]
-        flat = array.reshape(-1)
-        windows = sliding_window_view(flat, self.length)
-        return windows[self.start :: self.stride][: self.count]
+        """These entries of an array in C order: (count, length)."""
+        windows = sliding_window_view(array.reshape(-1), self.length)
+        part: Array = np.ascontiguousarray(windows[self.start :: self.stride][: self.count])
+        return part
 
     def over(self, size: int) -> Blocks | None:
         """Blocks of the groups of ``size`` that hold these positions; None if they start at
@@ -80,16 +77,18 @@ def taps(shape: Sequence[int]) -> int:
 
 
 def spread(shape: Sequence[int]) -> Blocks:
-    """Blocks over a weight of more than `EXACT_CODES` codes.
+    """All of a weight of at most `EXACT_CODES` codes, else blocks of it.
 
     They start at multiples of what bytes and kernels hold, an odd number of these apart, so that
     they do not meet the same columns of a matrix again and again.
     """
     size, kernel = math.prod(shape), taps(shape)
     unit = math.lcm(kernel, _CODES_OF_A_BYTE)
+    if size <= EXACT_CODES:
+        return Blocks(start=0, stride=unit, count=1, length=size)
     length = SAMPLED_CODES // _BLOCKS // kernel * kernel
     apart = (size - length) // (_BLOCKS - 1) // unit
-    stride = unit * (apart - 1 + apart % 2 if apart > 2 else apart)
+    stride = unit * (apart - 1 + apart % 2 if apart > _BLOCKS // 8 else apart)
     left = size - length - (_BLOCKS - 1) * stride
     return Blocks(start=left // 2 // unit * unit, stride=stride, count=_BLOCKS, length=length)
 
@@ -104,9 +103,22 @@ def sampled_channels(weight: Array) -> tuple[Array, Array]:
     every, kernel = rows.shape[1], taps(weight.shape)
     wanted = min(len(rows), max(_BLOCKS, -(-SAMPLED_CODES // every)))
     step = len(rows) // wanted
-    rows = rows[step // 2 :: step]
-    length = min(every, max(1, SAMPLED_CODES // len(rows) // kernel) * kernel)
-    free = (every - length) // kernel
-    starts = np.arange(len(rows)) * free // max(1, len(rows) - 1) * kernel
-    parts = [row[start : start + length] for row, start in zip(rows, starts.tolist(), strict=True)]
-    return rows, np.stack(parts)
+    first = step // 2
+    count = len(range(first, len(rows), step))
+    length = min(every, max(1, SAMPLED_CODES // count // kernel) * kernel)
+    shift = (every - length) // kernel // max(1, count - 1) * kernel
+    blocks = Blocks(start=first * every, stride=step * every + shift, count=count, length=length)
+    return rows[first::step], blocks.of(weight)
+
+
+def sampled_rows(total: int, codes: int) -> Array:
+    """Indices of runs of rows, evenly spread, that hold about `SAMPLED_CODES` codes together.
+
+    Args:
+        total: Rows there are.
+        codes: In each.
+    """
+    run = max(1, SAMPLED_CODES // codes // _BLOCKS)
+    count = max(1, min(_BLOCKS, SAMPLED_CODES // codes))
+    starts = np.arange(count) * max(0, total - run) // max(1, count - 1)
+    return (starts[:, None] + np.arange(run)).reshape(-1)

@@ -66,6 +66,7 @@ def read_graph(path: Path, *, normalize: bool, input_shapes: Mapping[str, Shape]
         error.where = f"{path}, {error.where}" if error.where else str(path)
         raise
     name_nodes(model.graph)
+    _hold_arrays(model.graph)
     return LoadedGraph(model, file_fact(path, external), tuple(notes))
 
 
@@ -76,3 +77,23 @@ def _checked(proto: onnx.ModelProto) -> ir.Model:
         return ir.from_proto(proto)
     except _CHECKER_ERRORS as error:
         raise ModelInvalid(f"is not a valid model: {short(error)}") from error
+
+
+def _hold_arrays(graph: ir.Graph) -> None:
+    """Turn initializers into arrays, in place: what is kept as a message is copied at every look.
+
+    Integers of less than a byte stay, they are unpacked to bytes.
+    """
+    for value in graph.initializers.values():
+        tensor = value.const_value
+        if not isinstance(tensor, ir.TensorProtoTensor):
+            continue
+        array = tensor.numpy() if tensor.dtype != ir.DataType.STRING else None
+        if array is not None and array.dtype.kind in "biuf" and array.dtype.isnative:
+            value.const_value = ir.Tensor(
+                array,
+                dtype=tensor.dtype,
+                name=tensor.name,
+                doc_string=tensor.doc_string,
+                metadata_props=dict(tensor.metadata_props),
+            )

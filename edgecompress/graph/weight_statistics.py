@@ -21,8 +21,8 @@ from edgecompress.graph.code_sample import (
     EXACT_CODES,
     KERNELS,
     SAMPLED,
-    Blocks,
     sampled_channels,
+    sampled_rows,
     spread,
 )
 from edgecompress.graph.values import attribute_int, constant_array
@@ -93,32 +93,35 @@ class WeightMeter:
         if node.op_type == "MatMulNBits":
             return _unpacked(node, bits)
         shape = self._reader.shape(weight)
-        array = None
-        if shape is not None and math.prod(shape) > EXACT_CODES:
-            array = self._reader.sample(weight, spread(shape)) if zero is None else None
-        if shape is not None and array is not None and array.dtype.kind != "f":
-            found = statistics(
-                _kernels(array, shape),
-                min(bits, _WIDEST),
-                winograd=self.wanted == "winograd",
-                count=math.prod(shape),
-            )
-            return found, SAMPLED
-        return self._read(node, weight, zero, bits)
+        point = None if zero is None else self._reader.read(zero)
+        if shape is None or not math.prod(shape):
+            return self._read(node, weight, zero, bits)
+        if zero is not None and (point is None or (point.size > 1 and point.any())):
+            return self._read(node, weight, zero, bits)
+        part = self._reader.sample(weight, spread(shape))
+        if part is None or part.dtype.kind == "f":
+            return self._read(node, weight, zero, bits)
+        codes, count = _kernels(less_zero_point(part, point), shape), math.prod(shape)
+        winograd, bits = self.wanted == "winograd", min(bits, _WIDEST)
+        found = statistics(codes, bits, winograd=winograd, count=count)
+        return found, SAMPLED if count > EXACT_CODES else ""
 
     def _read(self, node: ir.Node, weight: ir.Value, zero: ir.Value | None, bits: int) -> Measured:
         """Of a weight that is read whole, even where only a part of it is then measured."""
         array = self._reader.read(weight)
         if array is None or not array.size:
             return None, ""
-        winograd, bits, notes = self.wanted == "winograd", min(bits, _WIDEST), []
+        winograd, bits = self.wanted == "winograd", min(bits, _WIDEST)
+        notes: list[str] = []
         shape, count = array.shape, array.size
         large = count > EXACT_CODES
         if array.dtype.kind == "f":
             channels = node.op_type in ("Conv", "FusedConv")
             notes.append(ROUNDED)
-            array = _rounded_sample(array, channels=channels) if large else rounded(
-                array, channels=channels
+            array = (
+                _rounded_sample(array, channels=channels)
+                if large
+                else rounded(array, channels=channels)
             )
         else:
             if zero is not None:
@@ -148,13 +151,13 @@ def statistics(
     Chao 1984, from the levels that were seen once and twice; the bias-corrected form).
     """
     occurrences = _histogram(codes)
-    occurrences = occurrences[occurrences > 0]
-    shares = occurrences / codes.size
+    seen = occurrences[occurrences > 0]
+    shares = seen / codes.size
     levels = len(shares)
     entropy = max(0.0, -float(np.sum(shares * np.log2(shares))))
     if count is not None and count > codes.size:
         entropy += (levels - 1) / (2 * codes.size * math.log(2))
-        once, twice = (int(np.count_nonzero(occurrences == n)) for n in (1, 2))
+        once, twice = (int(np.count_nonzero(seen == n)) for n in (1, 2))
         levels += once * (once - 1) // (2 * (twice + 1))
         levels = max(len(shares), min(levels, 2**bits))
         entropy = min(entropy, math.log2(levels))
@@ -165,7 +168,7 @@ def statistics(
         entropy_bits=entropy,
         zero_share=zeros / codes.size,
         zero_run_bits=_runs(codes, zeros) * (RUN_BITS + bits) / codes.size,
-        winograd_zero_shares=_winograd(codes) if winograd else (),
+        winograd_zero_shares=_winograd(codes, occurrences) if winograd else (),
     )
 
 
@@ -206,7 +209,7 @@ def _kernels(sample: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _histogram(codes: Array) -> Array:
-    """How often each code occurs; order and zeros are of no matter."""
+    """How often each code occurs; of bytes 256 counts, else order and zeros are of no matter."""
     flat = codes.reshape(-1)
     if flat.dtype.itemsize == 1 and flat.size <= EXACT_CODES:
         return cast(Array, np.bincount(np.ascontiguousarray(flat).view(np.uint8), minlength=256))
@@ -237,6 +240,9 @@ def _runs(codes: Array, zeros: int) -> int:
     if not zeros:
         return codes.size
     places = np.flatnonzero(codes.reshape(-1) == 0)
+    long = (1 << RUN_BITS) - 1
+    if not (places[long:] - places[: max(0, zeros - long)] == long).any():
+        return codes.size - zeros
     ends = np.flatnonzero(np.diff(places, append=codes.size + 1) > 1)
     lengths = np.diff(ends, prepend=-1)
     if places[-1] == codes.size - 1:
@@ -244,7 +250,7 @@ def _runs(codes: Array, zeros: int) -> int:
     return codes.size - zeros + int((lengths >> RUN_BITS).sum())
 
 
-def _winograd(codes: Array) -> tuple[tuple[int, float], ...]:
+def _winograd(codes: Array, occurrences: Array) -> tuple[tuple[int, float], ...]:
     """(omega, share of zeros) for the tile sizes that hold the kernel."""
     if codes.ndim != 4 or codes.shape[2] != codes.shape[3]:
         return ()
@@ -254,7 +260,7 @@ def _winograd(codes: Array) -> tuple[tuple[int, float], ...]:
     omegas = [omega for omega in OMEGAS if side < omega]
     if codes.dtype != np.int8:
         return tuple((omega, zero_share(cast(IntArray, codes), omega)) for omega in omegas)
-    levels = np.flatnonzero(_histogram(codes.view(np.uint8)))
+    levels = np.flatnonzero(occurrences)
     if 4 * levels.size ** (side * side) > codes.size:
         kernels = cast(IntArray, codes)
         return tuple((omega, zero_share(kernels, omega)) for omega in omegas)
@@ -321,15 +327,14 @@ def _unpacked(node: ir.Node, bits: int) -> Measured:
         return None, ""
     columns, blocks, length = packed.shape
     count = packed.size * 8 // width
-    lines = Blocks(start=0, stride=1, count=columns * blocks, length=1)
-    if count > EXACT_CODES:
-        lines = spread((columns * blocks,), most=max(1, EXACT_CODES * width // (16 * length)))
-    codes = digits(lines.of(packed.reshape(-1, length)).reshape(-1, length), width).astype(np.int16)
+    rows, each = packed.reshape(-1, length), length * 8 // width
+    chosen = slice(None) if count <= EXACT_CODES else sampled_rows(len(rows), each)
+    codes = digits(rows[chosen], width).astype(np.int16)
     if points is None:
         codes -= 1 << (width - 1)
     else:
         if points.dtype == np.uint8:
             points = digits(points.reshape(columns, -1), width)[:, :blocks]
-        codes -= np.rint(lines.of(points.reshape(-1))).astype(np.int16).reshape(-1, 1)
+        codes -= np.rint(points).astype(np.int16).reshape(-1, 1)[chosen]
     found = statistics(codes, bits, count=count)
     return found, SAMPLED if count > EXACT_CODES else ""

@@ -62,13 +62,13 @@ class _Tables:
 
 
 SUMS_MOVE = _Tables(
-    control=218.5,
-    row=19.49,
-    column=-1.09,
-    sum_bit=1.024,
-    adder_bit=1.39,
-    adder=-0.605,
-    operand_bit=0.219,
+    control=232.3,
+    row=15.68,
+    column=-11.52,
+    sum_bit=0.989,
+    adder_bit=1.134,
+    adder=0.257,
+    operand_bit=0.98,
 )
 SUMS_STAY = _Tables(
     control=237.7,

@@ -17,6 +17,7 @@ from edgecompress.core.work import (
     WeightValues,
     Work,
 )
+from edgecompress.graph.code_sample import SAMPLED
 from edgecompress.graph.model import Model
 from edgecompress.graph.work import derive_work
 from edgecompress.graph.work_elements import SHAPES_ONLY
@@ -42,9 +43,9 @@ PAIRED = "the device works on {images} images together: one alone takes as long 
 ASKED = "as asked: float activations are taken to have {activations} bits, float weights {weights}"
 """Sentences that hold for a whole report are in it once and not on every operator."""
 
-FACTS = frozenset({FUSED, SHAPES_ONLY})
-"""What explains why an operator takes no time and is no assumption: it follows from the device's
-description, or from the graph."""
+FACTS = frozenset({FUSED, SAMPLED, SHAPES_ONLY})
+"""What explains a figure and is no assumption: it follows from the device's description or from the
+graph, or says how a statistic was taken and how far off it may be."""
 
 EFFICIENCIES = (0.8, 0.9, 1.1)
 """The memory's efficiency is calibrated or assumed once per target: what if it is off by as much.
@@ -130,7 +131,7 @@ def _report(model: Model, counted: Sequence[Work], target: Target) -> LatencyRep
         macs=sum(_macs(work) for work in works),
         moved_bytes=math.fsum(one.weight_bytes + one.activation_bytes for one in costs),
         bound_s=math.fsum(bound_cycles(work, target) for work in works) / target.clock_hz,
-        sensitivity=tuple(_sensitivity(works, target)),
+        sensitivity=tuple(_sensitivity(works, costs, target)),
         peak_activation_bytes=memory.peak_bytes,
         peak_operator=works[memory.peak_at].name if works else "",
         live_bytes=memory.live_bytes,
@@ -162,13 +163,22 @@ def _energy(costs: Sequence[Cost]) -> EnergySplit | None:
     )
 
 
-def _sensitivity(works: Sequence[Work], target: Target) -> Iterable[Sensitivity]:
+def _sensitivity(
+    works: Sequence[Work], costs: Sequence[Cost], target: Target
+) -> Iterable[Sensitivity]:
     """Latency with a memory that gives less or more."""
+    # What moves nothing over the memory port takes as long at any rate of it.
+    still = [one.latency_s for one in costs if not _moves(one)]
+    moving = [work for work, one in zip(works, costs, strict=True) if _moves(one)]
     for factor in EFFICIENCIES:
         share = min(1.0, target.dram_efficiency_share * factor)
         changed = replace(target, dram_efficiency_share=share)
-        seconds = math.fsum(one.latency_s for one in estimate(works, changed))
+        seconds = math.fsum((*still, *(one.latency_s for one in estimate(moving, changed))))
         yield Sensitivity(factor=factor, latency_s=seconds)
+
+
+def _moves(one: Cost) -> bool:
+    return one.weight_bytes > 0 or one.activation_bytes > 0
 
 
 def _factored(chain: Chain, target: Target) -> FactoredLayer:

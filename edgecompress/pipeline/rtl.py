@@ -32,7 +32,6 @@ from edgecompress.pipeline.simulate import as_integer_layer, first_rows
 ROWS = 64
 """Pixels or rows of a layer in the test bench unless asked otherwise."""
 
-MEMORIES = "memories and buses around the array are not part of the design"
 ONE_LAYER = "the first layer that the design can run, as none was named"
 
 
@@ -164,7 +163,7 @@ def generate(
         predicted_cycles=predicted,
         run=run,
         synthesis=synthesis,
-        notes=tuple(note for note in (operands.note, MEMORIES) if note),
+        notes=tuple(note for note in (operands.note, design.left_out) if note),
     )
 
 

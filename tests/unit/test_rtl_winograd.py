@@ -186,7 +186,7 @@ def test_multipliers_go_to_dsp_blocks(full: bool) -> None:
     if not full:
         pytest.skip("takes half a minute")
     datapath = Datapath(omega=4, channels=1)
-    found = synthesize(winograd_pe.design(datapath), fpga="xcup")
+    found = synthesize(winograd_pe.design(datapath))
     assert found.dsp == 16
     assert element_resources(datapath).lut == pytest.approx(found.lut, rel=0.1)
 

@@ -26,11 +26,19 @@ class Size(NamedTuple):
 
     def within(self, other: Size) -> Size:
         """The smaller extent of both, axis by axis."""
-        return Size(*(min(a, b) for a, b in zip(self, other, strict=True)))
+        return Size(
+            min(self.height, other.height),
+            min(self.width, other.width),
+            min(self.depth, other.depth),
+        )
 
     def over(self, unit: Size) -> Size:
         """How many of ``unit`` are needed, axis by axis."""
-        return Size(*(-(-a // b) for a, b in zip(self, unit, strict=True)))
+        return Size(
+            -(-self.height // unit.height),
+            -(-self.width // unit.width),
+            -(-self.depth // unit.depth),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

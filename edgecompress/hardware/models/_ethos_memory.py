@@ -78,12 +78,17 @@ def access_cycles(transfers: Iterable[Transfer], core: Core) -> dict[str, float]
     """Cycles of each memory: its bytes over its rate, or its busiest channel."""
     total: dict[str, float] = {}
     channels: dict[tuple[str, str], float] = {}
+    limited = core.is_u85  # else a channel gets all of its port
     for transfer in transfers:
         port, channel, moved = transfer.port, transfer.channel, transfer.byte_count
         total[port.name] = total.get(port.name, 0.0) + moved / port.bytes_per_cycle
+        if not limited:
+            continue
         cycles = moved / port.channel_rate(channel, core)
         key = (port.name, channel)
         channels[key] = channels.get(key, 0.0) + cycles
+    if not limited:
+        return total
     return {
         name: max(cycles, *(n for (port, _), n in channels.items() if port == name))
         for name, cycles in total.items()
@@ -104,7 +109,7 @@ def input_bytes(op: NpuOp, blocks: Blocks, *, linear: bool) -> float:
     depth = inputs.depth if linear else brick(inputs.depth)
     counts = op.outputs.over(blocks.outputs)
     count = counts.height * counts.width * (1 if op.equal_depth else counts.depth)
-    parts = sum(1 for _ in op.kernel_parts())
+    parts = len(list(op.kernel_parts()))
     return area * depth * count * parts * op.element_bytes
 
 

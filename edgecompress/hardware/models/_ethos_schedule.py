@@ -103,7 +103,14 @@ def break_down(mapped: Mapped, demand: Demand, device: Device) -> Breakdown:
     if demand.weights.bits and op.has_weights:
         rate = device.external.channel_rate("weights", device.core)
         coded = coded_bytes(op, device.core, blocks, demand.weights, rate)
-    case = _Case(mapped=mapped, demand=demand, device=device, blocks=blocks, coded=coded)
+    case = _Case(
+        mapped=mapped,
+        demand=demand,
+        device=device,
+        blocks=blocks,
+        coded=coded,
+        map_bytes=_map_bytes(mapped),
+    )
     direct = case.played(copied=False)
     if refetches(op, blocks) == 1 or not 0 < coded <= device.sram_bytes:
         return direct
@@ -111,21 +118,23 @@ def break_down(mapped: Mapped, demand: Demand, device: Device) -> Breakdown:
     return copied if copied.total_cycles <= direct.total_cycles else direct
 
 
+def _map_bytes(mapped: Mapped) -> float:
+    """Of the feature maps."""
+    op = mapped.op
+    inputs = op.inputs.height * op.inputs.width * brick(op.inputs.depth) * op.element_bytes
+    return inputs + output_bytes(op) + mapped.streamed_bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
-    """An operation, cut into blocks, with its coded weights."""
+    """An operation, cut into blocks, with its coded weights and the bytes of its feature maps."""
 
     mapped: Mapped
     demand: Demand
     device: Device
     blocks: Blocks
     coded: float
-
-    def map_bytes(self) -> float:
-        """Of the feature maps."""
-        op = self.mapped.op
-        inputs = op.inputs.height * op.inputs.width * brick(op.inputs.depth) * op.element_bytes
-        return inputs + output_bytes(op) + self.mapped.streamed_bytes
+    map_bytes: float
 
     def in_sram(self, *, copied: bool) -> bool:
         """Whether feature maps are in the SRAM, whole or in stripes.
@@ -136,7 +145,7 @@ class _Case:
         if not device.maps_in_external:
             return True
         other_branch = output_bytes(self.mapped.op)
-        needed = self.map_bytes() + other_branch + (self.coded if copied else 0)
+        needed = self.map_bytes + other_branch + (self.coded if copied else 0)
         return needed <= device.sram_bytes or self.coded < STRIPED_SHARE * device.sram_bytes
 
     def played(self, *, copied: bool) -> Breakdown:
@@ -153,7 +162,7 @@ class _Case:
             constants=device.sram if copied else device.external,
             linear_inputs=self.mapped.of_image,
         )
-        maps, weights = self._maps(ports), self._weights(copied=copied)
+        maps, weights, map_bytes = self._maps(ports), self._weights(copied=copied), self.map_bytes
         op = 0.0
         if not mapped.chained:
             op = op_cycles(mapped.op, device.core, self.blocks, ports, mapped.output)
@@ -161,7 +170,7 @@ class _Case:
         moved = maps + weights
         reads = [one for one in moved if one.channel != "write"]
         stores = [one for one in maps if one.channel == "write"]
-        held = self.map_bytes() if inside is device.sram else 0.0
+        held = map_bytes if inside is device.sram else 0.0
         return Breakdown(
             op_cycles=op,
             npu_cycles=npu,
@@ -172,7 +181,7 @@ class _Case:
             map_bytes=_over(maps, device.external),
             sram_moved_bytes=_over(moved, device.sram),
             occupied_bytes=min(held + (self.coded if copied else 0), device.sram_bytes),
-            too_large=not device.maps_in_external and self.map_bytes() > device.sram_bytes,
+            too_large=not device.maps_in_external and map_bytes > device.sram_bytes,
         )
 
     def _copy_cycles(self) -> float:

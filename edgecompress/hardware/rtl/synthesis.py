@@ -8,12 +8,9 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from edgecompress.hardware.rtl.bench import find_program, run_program
 from edgecompress.hardware.rtl.verilog import Design
-
-FpgaFamily = Literal["xcup", "xc7"]
 
 DSP_CELL = re.compile(r"^DSP48")
 LUT_CELL = re.compile(r"^(LUT[1-6]|SRL16E|SRLC32E)$")
@@ -43,15 +40,11 @@ class Synthesized:
     tool: str
 
 
-def synthesize(
-    design: Design, *, fpga: FpgaFamily = "xc7", time_limit_s: float = 600.0
-) -> Synthesized:
-    """Map a design onto an FPGA family with ``synth_xilinx``, flattened.
+def synthesize(design: Design, *, time_limit_s: float = 600.0) -> Synthesized:
+    """Map a design onto its FPGA family with ``synth_xilinx``, flattened.
 
     Args:
         design: With ``dsp`` false the multipliers go to look-up tables.
-        fpga: ``xc7`` for the 7 series, ``xcup`` for UltraScale+: the same six-input tables, but
-            Yosys packs adders and registers into DSP blocks only for the former.
         time_limit_s: After which Yosys is stopped.
 
     Raises:
@@ -62,7 +55,7 @@ def synthesize(
     dsp = "" if design.dsp else " -nodsp"
     script = (
         f"read_verilog {design.top}.v; "
-        f"synth_xilinx -family {fpga} -flatten{dsp} -top {design.top}; "
+        f"synth_xilinx -family {design.fpga} -flatten{dsp} -top {design.top}; "
         "tee -q -o stat.json stat -json"
     )
     with tempfile.TemporaryDirectory(prefix="edgecompress-rtl-") as name:

@@ -21,7 +21,13 @@ from edgecompress.hardware.simulator.layers import (
     IntegerProduct,
     exact_outputs,
 )
-from edgecompress.hardware.simulator.ternary_blocks import Block, Blocks, TernaryArray, out_size
+from edgecompress.hardware.simulator.ternary_blocks import (
+    Block,
+    Blocks,
+    TernaryArray,
+    digit_planes,
+    out_size,
+)
 from edgecompress.hardware.target import Target
 
 TOP = "ternary_engine"
@@ -136,23 +142,16 @@ def design(shape: EngineShape) -> Design:
     return Design(top=TOP, text=text, dsp=False, settings=shape.settings)
 
 
-def digit_planes(layer: IntegerLayer) -> int:
-    """Passes of ternary digits that the weights of a layer take."""
-    return 1 if layer.weight_bits <= 2 else layer.weight_bits - 1
-
-
 def why_not(shape: EngineShape, layer: IntegerLayer) -> str | None:
     """Why the engine cannot run a layer, or None."""
     if layer.input_bits > shape.activation_bits:
         return f"{layer.input_bits}-bit activations on an engine of {shape.activation_bits} bits"
-    planes = digit_planes(layer)
-    if planes > 1 << SHIFT_BITS:
-        return f"{layer.weight_bits}-bit weights: more than {1 << SHIFT_BITS} digit planes"
     if not layer.inputs.size or not layer.weights.size:
         return "an empty layer"
-    if int(np.abs(layer.weights).max()) >= 1 << planes:
-        return f"a weight that {planes} ternary digits do not hold"
     conv = _signed_conv(layer)
+    planes = digit_planes(conv)
+    if planes > 1 << SHIFT_BITS:
+        return f"{layer.weight_bits}-bit weights: more than {1 << SHIFT_BITS} digit planes"
     expected = exact_outputs(conv)
     needed = max(signed_bits(expected), signed_bits(expected - _biases(conv)[:, None, None]))
     if needed > shape.sum_bits:
@@ -163,7 +162,7 @@ def why_not(shape: EngineShape, layer: IntegerLayer) -> str | None:
 def bench(shape: EngineShape, layer: IntegerLayer) -> Bench:
     """The engine with a test bench that runs a layer."""
     conv = _signed_conv(layer)
-    blocks = tuple(Blocks(shape.array, conv, digit_planes(layer)).all())
+    blocks = tuple(Blocks(shape.array, conv, digit_planes(conv)).all())
     groups = [block for block in blocks if block.closes]
     results = sum(block.strip.rows * block.strip.columns for block in groups)
     columns = sum(len(block.columns) for block in blocks)
@@ -266,7 +265,7 @@ def _signed_conv(layer: IntegerLayer) -> IntegerConv:
 
 def predicted_cycles(p: Parameters, layer: IntegerLayer) -> int:
     """The closed form."""
-    return array_cycles(as_sweep(_operator(layer)), digit_planes(layer), p)
+    return array_cycles(as_sweep(_operator(layer)), digit_planes(_signed_conv(layer)), p)
 
 
 def _operator(layer: IntegerLayer) -> ConvWork | MatMulWork:

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from edgecompress.core.errors import Unsupported
 
@@ -28,6 +28,7 @@ GENERATORS = {
 }
 """Family of a target -> file of ``hardware/rtl`` that generates it."""
 
+FpgaFamily = Literal["xc7", "xcup"]
 MODULE_FOLDER = Path(__file__).parent / "modules"
 LINE = 96
 
@@ -41,12 +42,18 @@ class Design:
         text: Verilog-2005, all modules.
         dsp: Whether multipliers are meant for DSP blocks.
         settings: (parameter, value) of the top module, for the report.
+        fpga: What it is synthesised for: the family that its resource model is fitted on.
+            ``xc7``: the 7 series, ``xcup``: UltraScale+; the same six-input tables, but Yosys packs
+            adders and registers into DSP blocks only for the former.
+        left_out: What of the device is not part of the design.
     """
 
     top: str
     text: str
     dsp: bool
     settings: tuple[tuple[str, int], ...]
+    fpga: FpgaFamily = "xc7"
+    left_out: str = "memories and buses around the array are not part of the design"
 
 
 class Generator(Protocol):

@@ -107,7 +107,14 @@ def tile_design(tile: WinoTile) -> Design:
             ),
         ),
     )
-    return Design(top=TOP, text="\n".join(parts), dsp=True, settings=settings)
+    return Design(
+        top=TOP,
+        text="\n".join(parts),
+        dsp=True,
+        settings=settings,
+        fpga="xcup",
+        left_out="ports and the overlap of loads with the loops are not part of the design",
+    )
 
 
 def tile_bench(tile: WinoTile, loaded: Loaded, expected: IntArray) -> Bench:

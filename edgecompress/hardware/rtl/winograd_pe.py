@@ -32,7 +32,14 @@ def design(datapath: Datapath) -> Design:
         datapath_text(datapath),
         module_text(TOP, PARAMETERS=parameter_text(settings, MEANINGS)),
     )
-    return Design(top=TOP, text="\n".join(parts), dsp=True, settings=settings)
+    return Design(
+        top=TOP,
+        text="\n".join(parts),
+        dsp=True,
+        settings=settings,
+        fpga="xcup",
+        left_out="the buffers around the element are not part of the design",
+    )
 
 
 def bench(datapath: Datapath, tiles: IntArray, kernels: IntArray, expected: ElementRun) -> Bench:

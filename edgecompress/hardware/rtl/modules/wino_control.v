@@ -72,7 +72,8 @@ module wino_control #(
             held <= 1'b0;
             period <= 16'd0;
             {pass_down_i, pass_across_i, lo_i, deep_i, tr_i, tc_i} <= {6{16'd0}};
-            {feed_address, channel_base, pass_row, pass_column, tile_row, tile_column} <= {6{16'd0}};
+            {feed_address, channel_base, pass_row, pass_column} <= {4{16'd0}};
+            {tile_row, tile_column} <= {2{16'd0}};
             {kernel_base, lo_base, word_base} <= {3{16'd0}};
         end else begin
             period <= step_end ? 16'd0 : period + 16'd1;

@@ -36,7 +36,7 @@ module wino_column #(
     input  wire                                                clock,
     input  wire                                                reset,
     input  wire                                                bypass,
-    input  wire                                                feed,   // the window is a clock later
+    input  wire                                                feed,   // the window is next
     input  wire                                                swap,
     input  wire [OMEGA*OMEGA*INPUT_BITS-1:0]                   window,
     output reg  [CHANNELS*OMEGA*OMEGA*(FULL_BITS-DROPPED)-1:0] values
