@@ -17,18 +17,21 @@ if TYPE_CHECKING:
     from edgecompress.api import (
         compress,
         decompose,
-        estimate_latency,
-        estimate_training_step,
         evaluate,
         inspect,
         load,
         plan,
         quantize,
-        rtl,
-        simulate,
     )
     from edgecompress.core.errors import EdgeCompressError
     from edgecompress.core.options import DecomposeOptions, Gates, LayerRule, QuantizeOptions
+    from edgecompress.device_api import (
+        estimate_latency,
+        estimate_training_step,
+        rtl,
+        simulate,
+        sweep_latency,
+    )
 
 __version__ = "0.1.0"
 
@@ -40,15 +43,16 @@ _HOMES = {
     "QuantizeOptions": "edgecompress.core.options",
     "compress": "edgecompress.api",
     "decompose": "edgecompress.api",
-    "estimate_latency": "edgecompress.api",
-    "estimate_training_step": "edgecompress.api",
+    "estimate_latency": "edgecompress.device_api",
+    "estimate_training_step": "edgecompress.device_api",
     "evaluate": "edgecompress.api",
     "inspect": "edgecompress.api",
     "load": "edgecompress.api",
     "plan": "edgecompress.api",
     "quantize": "edgecompress.api",
-    "rtl": "edgecompress.api",
-    "simulate": "edgecompress.api",
+    "rtl": "edgecompress.device_api",
+    "simulate": "edgecompress.device_api",
+    "sweep_latency": "edgecompress.device_api",
 }
 
 __all__ = [
@@ -69,6 +73,7 @@ __all__ = [
     "quantize",
     "rtl",
     "simulate",
+    "sweep_latency",
 ]
 
 

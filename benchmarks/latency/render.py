@@ -22,6 +22,7 @@ PAGE, README = ROOT / "docs" / "accelerators.md", ROOT / "README.md"
 NETWORKS = {"resnet18": "ResNet-18", "mobilenet_v2": "MobileNetV2", "odd_shapes": "odd shapes"}
 PUBLISHED = "winocnn-zcu102-w6"
 TESTS = "`pytest tests/unit/test_hardware_{}.py`"
+USES = {"fit": "fitted", "check": "checked", "held out": "held out"}
 RTL_COMMAND = "`python -m benchmarks.rtl.{}`"
 
 Row = dict[str, Any]
@@ -225,40 +226,32 @@ def microcontrollers() -> str:
     return table(("target", "results", "lowest", "highest"), rows, (1, 2, 3))
 
 
-def resource_errors() -> list[tuple[str, list[Row], list[Row], bool]]:
-    """(design, fitted, checked, whether DSP blocks are equal)."""
+def resource_groups() -> dict[str, list[Row]]:
+    """Synthesised designs of each kind."""
     groups: dict[str, list[Row]] = {}
     for row in read(RTL, "synthesis")["results"]:
         name = f"`{row['family']}`"
         if row["family"].startswith("systolic"):
             name += ", DSP blocks" if row["dsp"] else ", look-up tables"
         groups.setdefault(name, []).append(row)
-    groups["Winograd element"] = [
-        row | {"dsp_blocks": row["dsp"]} for row in read(RTL, "winograd")["synthesis"]
-    ]
-    return [
-        (
-            name,
-            [row for row in rows if row["use"] == "fit"],
-            [row for row in rows if row["use"] == "check"],
-            all(row["dsp_blocks"] == row["predicted_dsp"] for row in rows),
-        )
-        for name, rows in sorted(groups.items())
-    ]
+    winograd = read(RTL, "winograd")
+    for key, name in (("synthesis", "Winograd element"), ("tile_synthesis", "WinoCNN tile")):
+        rows = [row | {"dsp_blocks": row["dsp"]} for row in winograd.get(key, ())]
+        groups |= {name: rows} if rows else {}
+    return dict(sorted(groups.items()))
 
 
 def resources() -> str:
     """Closed forms of look-up tables against Yosys."""
-
-    def cell(rows: list[Row]) -> str:
-        return f"{farthest(rows, 'lut_error')} of {len(rows)}" if rows else "none"
-
-    rows = [
-        (name, cell(fitted), cell(checked), "equal" if same else "different")
-        for name, fitted, checked, same in resource_errors()
-    ]
-    head = ("design", "fitted: largest residual", "checked: largest error", "DSP blocks")
-    return table(head, rows)
+    rows = []
+    for name, designs in resource_groups().items():
+        line = [name]
+        for use in USES:
+            errors = [row for row in designs if row["use"] == use]
+            line.append(f"{farthest(errors, 'lut_error')} of {len(errors)}" if errors else "none")
+        same = all(row["dsp_blocks"] == row["predicted_dsp"] for row in designs)
+        rows.append((*line, "equal" if same else "different"))
+    return table(("design", *USES.values(), "DSP blocks"), rows)
 
 
 def medians(values: str) -> str:

@@ -101,7 +101,7 @@ def estimate_latency(
     \b
     edgecompress estimate-latency small.onnx --target winocnn-zcu102-w4 --max-latency 2ms
     """
-    from edgecompress import api
+    from edgecompress import device_api
     from edgecompress.cli.logs import set_up_logs
     from edgecompress.cli.publish import check_report_files, publish
     from edgecompress.cli.reading import read_assumed_bits, read_gates, read_input_shapes
@@ -126,17 +126,17 @@ def estimate_latency(
     if sweep is not None:
         if max_latency or strict or per_layer or step:
             raise UsageError("a sweep has no operators and no limits", where="--sweep")
-        publish(api.sweep_latency(model, targets, sweep, **reading), reports, output_format)
+        publish(device_api.sweep_latency(model, targets, sweep, **reading), reports, output_format)
         return
     if step is not None:
         if per_layer:
             raise UsageError("a training step is shown by phase", where="--per-layer")
-        steps = api.estimate_training_step(model, targets, step, **reading)
+        steps = device_api.estimate_training_step(model, targets, step, **reading)
         gates = check_gates(limits, latency_s=max(one.latency_s for one in steps))
         gates = (*gates, strict_gate(steps)) if strict else gates
         publish(TrainingSteps(steps, gates), reports, output_format)
         return
-    latencies = api.estimate_latency(model, targets, **reading)
+    latencies = device_api.estimate_latency(model, targets, **reading)
     gates = check_gates(limits, latency_s=max(one.latency_s for one in latencies))
     gates = (*gates, strict_gate(latencies)) if strict else gates
     publish(Estimate(latencies, gates, per_layer), reports, output_format)

@@ -123,7 +123,7 @@ def rtl(
     \b
     edgecompress rtl small.onnx --target systolic-ws-32 --rows 8 --columns 8 -o rtl/ --run
     """
-    from edgecompress import api
+    from edgecompress import device_api
     from edgecompress.cli.logs import set_up_logs
     from edgecompress.cli.progress import progress_on_stderr
     from edgecompress.cli.publish import check_report_files, publish
@@ -136,7 +136,7 @@ def rtl(
     sizes = {"array_rows": array_rows, "array_columns": array_columns}
     asked = [f"{name}={size}" for name, size in sizes.items() if size is not None]
     with progress_on_stderr(quiet=run.quiet) as progress:
-        report = api.rtl(
+        report = device_api.rtl(
             target,
             output,
             model=model,

@@ -86,7 +86,7 @@ def simulate(
     \b
     edgecompress simulate small.onnx --target systolic-ws-32 --data test.npz
     """
-    from edgecompress import api
+    from edgecompress import device_api
     from edgecompress.cli.logs import set_up_logs
     from edgecompress.cli.progress import progress_on_stderr
     from edgecompress.cli.publish import check_report_files, publish
@@ -97,7 +97,7 @@ def simulate(
     shapes = read_input_shapes(input_shapes)
     check_report_files(reports, others=(model, target, data))
     with progress_on_stderr(quiet=run.quiet) as progress:
-        report = api.simulate(
+        report = device_api.simulate(
             model,
             target,
             data=data,

@@ -159,32 +159,63 @@ def zero_share(weights: IntArray, omega: int) -> float:
     Raises:
         ValueError: The kernels are not square, or do not fit in a tile.
     """
-    both, growth = _both_sides(omega, _side(weights))
+    side = _side(weights)
+    transforms(omega, side)
+    return dict(zero_shares(weights)).get(omega, 0.0)
+
+
+def zero_shares(weights: IntArray) -> tuple[tuple[int, float], ...]:
+    """(omega, share) as in `zero_share`, for every tile size that the kernels fit in.
+
+    The points of a tile size are among those of the larger ones, so that the largest transform has
+    the entries of all others in it.
+
+    Args:
+        weights: (out, in, k, k) integers of at most 32 bits.
+
+    Raises:
+        ValueError: The kernels are not square.
+    """
+    side = _side(weights)
+    omegas = [omega for omega in OMEGAS if side < omega]
+    if not omegas or not side:
+        return ()
+    both, growth = _both_sides(side)
     kernels = weights.reshape(-1, both.shape[1])
     if not kernels.size:
-        return 0.0
+        return tuple((omega, 0.0) for omega in omegas)
     largest = max(abs(int(kernels.min())), abs(int(kernels.max())))
-    exact = largest * growth < _EXACT_IN_FLOAT32
-    dtype = np.float32 if exact else np.float64
-    transform = both.T.astype(dtype)
-    zeros = 0
+    dtype: type[np.floating] = np.float32 if largest * growth < _EXACT_IN_FLOAT32 else np.float64
+    transform: npt.NDArray[np.floating] = both.astype(dtype)
+    zeros = dict.fromkeys(omegas, 0)
     for start in range(0, len(kernels), KERNELS_AT_ONCE):
-        domain = kernels[start : start + KERNELS_AT_ONCE].astype(dtype) @ transform
-        zeros += int(np.count_nonzero(domain == 0))
-    return zeros / (len(kernels) * len(both))
+        part: npt.NDArray[np.floating] = kernels[start : start + KERNELS_AT_ONCE].astype(dtype)
+        found = transform @ part.T == 0
+        for omega in omegas:
+            zeros[omega] += int(np.count_nonzero(found[: omega**2]))
+    return tuple((omega, zeros[omega] / (len(kernels) * omega**2)) for omega in omegas)
 
 
-@lru_cache(maxsize=64)
-def _both_sides(omega: int, side: int) -> tuple[IntArray, int]:
-    """Both sides of the transform of a kernel as one matrix (omega^2, side^2), each row over its
-    common factor, and how many times the largest tap an entry of the result can be.
+@lru_cache(maxsize=8)
+def _both_sides(side: int) -> tuple[IntArray, int]:
+    """Both sides of the transform of a kernel as one matrix (omega^2, side^2) for the largest
+    omega, entries that smaller ones have first; and how many times the largest tap its results
+    can be.
 
-    Zeros stay zeros when a row is divided; sums of small rows are exact in floating point, whose
-    products numpy leaves to the linear algebra library.
+    Zeros stay zeros when a row is divided by its common factor; sums of small rows are exact in
+    floating point, whose products numpy leaves to the linear algebra library.
     """
-    spread = transforms(omega, side).kernel
-    rows = spread // np.gcd.reduce(spread, axis=1, keepdims=True)
-    both: IntArray = np.kron(rows, rows)
+    rows: list[IntArray] = []
+    points = 0
+    for omega in OMEGAS:
+        if side < omega:
+            spread = transforms(omega, side).kernel
+            spread = spread // np.gcd.reduce(spread, axis=1, keepdims=True)
+            # The points that the tile size before has not; the first brings infinity too.
+            rows += list(spread[points:-1] if points else spread)
+            points = len(POINTS[omega])
+    places = sorted(np.ndindex(len(rows), len(rows)), key=max)
+    both = np.array([np.kron(rows[i], rows[j]) for i, j in places], np.int64)
     return both, int(np.abs(both).sum(axis=1).max())
 
 

@@ -20,17 +20,20 @@ EXACT_CODES = 1 << 16
 SAMPLED_CODES = 1 << 15
 """Codes of a sample. Source: the standard error of an entropy is the spread of the information of a
 code over the square root of their number: 1 bit for a normal distribution (log2 e / sqrt 2), so
-0.006 bits."""
+0.006 bits. Channels with a scale of their own differ more, by 0.1 bits for a normal distribution
+whose scale is the largest of thousands, so that 64 of them give 0.013 bits."""
 
 SAMPLED = (
     f"weights of more than {EXACT_CODES} codes were measured on {SAMPLED_CODES} of them, evenly"
-    " spread: their entropy is known to about 0.02 bits"
+    " spread: their entropy is known to about 0.03 bits"
 )
 
 KERNELS = (3, 5)
 """Sides of square kernels that have a Winograd domain."""
 
 _BLOCKS = 64
+_SCALED_VALUES = 1 << 18
+"""Floats that are read for the scales of output channels, unless `_BLOCKS` channels have more."""
 _CODES_OF_A_BYTE = 120
 """Any number of codes that a byte or two hold divides it: 2, 3, 4, 5 or 8."""
 
@@ -101,7 +104,7 @@ def sampled_channels(weight: Array) -> tuple[Array, Array]:
     """
     rows = weight.reshape(len(weight), -1)
     every, kernel = rows.shape[1], taps(weight.shape)
-    wanted = min(len(rows), max(_BLOCKS, -(-SAMPLED_CODES // every)))
+    wanted = min(len(rows), max(_BLOCKS, _SCALED_VALUES // every))
     step = len(rows) // wanted
     first = step // 2
     count = len(range(first, len(rows), step))
@@ -122,3 +125,10 @@ def sampled_rows(total: int, codes: int) -> Array:
     count = max(1, min(_BLOCKS, SAMPLED_CODES // codes))
     starts = np.arange(count) * max(0, total - run) // max(1, count - 1)
     return (starts[:, None] + np.arange(run)).reshape(-1)
+
+
+def digits(packed: Array, bits: int) -> Array:
+    """Codes of ``bits`` each along the last axis of bytes, the first in the lowest bits."""
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    codes: Array = (packed[..., None] >> shifts) & np.uint8((1 << bits) - 1)
+    return codes.reshape(*packed.shape[:-1], -1)

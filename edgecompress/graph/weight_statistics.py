@@ -14,13 +14,15 @@ import numpy as np
 import onnx_ir as ir
 
 from edgecompress.core.arrays import Array
-from edgecompress.core.winograd import OMEGAS, IntArray, transformed_kernels, zero_share
+from edgecompress.core.winograd import OMEGAS, IntArray, transformed_kernels, zero_shares
 from edgecompress.core.work import WeightStatistics, WeightValues
-from edgecompress.graph.code_reader import CodeReader, digits, less_zero_point
+from edgecompress.graph.code_parts import sample_codes, weight_shape
+from edgecompress.graph.code_reader import CodeReader, less_zero_point
 from edgecompress.graph.code_sample import (
     EXACT_CODES,
     KERNELS,
     SAMPLED,
+    digits,
     sampled_channels,
     sampled_rows,
     spread,
@@ -92,13 +94,13 @@ class WeightMeter:
     ) -> Measured:
         if node.op_type == "MatMulNBits":
             return _unpacked(node, bits)
-        shape = self._reader.shape(weight)
+        shape = weight_shape(weight)
         point = None if zero is None else self._reader.read(zero)
         if shape is None or not math.prod(shape):
             return self._read(node, weight, zero, bits)
         if zero is not None and (point is None or (point.size > 1 and point.any())):
             return self._read(node, weight, zero, bits)
-        part = self._reader.sample(weight, spread(shape))
+        part = sample_codes(weight, spread(shape))
         if part is None or part.dtype.kind == "f":
             return self._read(node, weight, zero, bits)
         codes, count = _kernels(less_zero_point(part, point), shape), math.prod(shape)
@@ -190,7 +192,7 @@ def _scaled(weight: Array, largest: Array) -> Array:
     largest = largest.astype(np.float32)
     factor = np.divide(_LARGEST, largest, out=np.zeros_like(largest), where=largest > 0)
     scaled = weight.astype(np.float32, copy=False) * factor
-    return cast(Array, np.rint(scaled, out=scaled).astype(np.int8))
+    return np.rint(scaled, out=scaled).astype(np.int8)
 
 
 def _rounded_sample(weight: Array, *, channels: bool) -> Array:
@@ -259,11 +261,10 @@ def _winograd(codes: Array, occurrences: Array) -> tuple[tuple[int, float], ...]
         return ()
     omegas = [omega for omega in OMEGAS if side < omega]
     if codes.dtype != np.int8:
-        return tuple((omega, zero_share(cast(IntArray, codes), omega)) for omega in omegas)
+        return zero_shares(cast(IntArray, codes))
     levels = np.flatnonzero(occurrences)
     if 4 * levels.size ** (side * side) > codes.size:
-        kernels = cast(IntArray, codes)
-        return tuple((omega, zero_share(kernels, omega)) for omega in omegas)
+        return zero_shares(cast(IntArray, codes))
     counts = _kinds(codes, levels)
     values = tuple(int(level) for level in levels.astype(np.uint8).view(np.int8))
     return tuple(

@@ -167,14 +167,29 @@ def _sensitivity(
     works: Sequence[Work], costs: Sequence[Cost], target: Target
 ) -> Iterable[Sensitivity]:
     """Latency with a memory that gives less or more."""
-    # What moves nothing over the memory port takes as long at any rate of it.
+    # What moves nothing over the memory port takes as long at any rate of it. More bandwidth is
+    # never slower: what takes as long at the least rate as it does now takes as long between.
     still = [one.latency_s for one in costs if not _moves(one)]
-    moving = [work for work, one in zip(works, costs, strict=True) if _moves(one)]
+    moving = [(work, one) for work, one in zip(works, costs, strict=True) if _moves(one)]
+    slow = _at(moving, target, EFFICIENCIES[0])
+    waits = [now > one.latency_s for now, (_, one) in zip(slow, moving, strict=True)]
     for factor in EFFICIENCIES:
-        share = min(1.0, target.dram_efficiency_share * factor)
-        changed = replace(target, dram_efficiency_share=share)
-        seconds = math.fsum((*still, *(one.latency_s for one in estimate(moving, changed))))
-        yield Sensitivity(factor=factor, latency_s=seconds)
+        if factor == EFFICIENCIES[0]:
+            seconds = slow
+        elif factor < 1:
+            asked = [pair for pair, waited in zip(moving, waits, strict=True) if waited]
+            same = [pair for pair, waited in zip(moving, waits, strict=True) if not waited]
+            seconds = [*_at(asked, target, factor), *(one.latency_s for _, one in same)]
+        else:
+            seconds = _at(moving, target, factor)
+        yield Sensitivity(factor=factor, latency_s=math.fsum((*still, *seconds)))
+
+
+def _at(priced: Sequence[tuple[Work, Cost]], target: Target, factor: float) -> list[float]:
+    """Seconds of operators with a memory that gives so many times as much, 1 at most."""
+    share = min(1.0, target.dram_efficiency_share * factor)
+    changed = replace(target, dram_efficiency_share=share)
+    return [one.latency_s for one in estimate((work for work, _ in priced), changed)]
 
 
 def _moves(one: Cost) -> bool:

@@ -12,6 +12,7 @@ from edgecompress.core.errors import EdgeCompressError
 from edgecompress.core.report import FileFact
 from edgecompress.core.scratch import temporary_folder
 from edgecompress.graph.hashing import file_fact
+from edgecompress.graph.model import Model, load_model
 
 TORCH_SUFFIXES = (".pt", ".pth", ".pt2", ".safetensors", ".bin", ".ckpt")
 """Files that are read with PyTorch; everything else is taken for ONNX."""
@@ -86,3 +87,13 @@ def named_file(path: Path, source: Path, read: FileFact) -> FileFact:
         read: What was read from ``source``.
     """
     return read if source == path else file_fact(path)
+
+
+@contextmanager
+def as_written(
+    path: str | Path, reading: TorchReading, input_shapes: Mapping[str, Shape]
+) -> Iterator[tuple[Model, FileFact]]:
+    """A model as its file has it, and the file that the user named."""
+    with as_onnx(Path(path), reading) as source:
+        model = load_model(source, normalize=False, input_shapes=input_shapes)
+        yield model, named_file(Path(path), source, model.file)

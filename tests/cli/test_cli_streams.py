@@ -21,7 +21,7 @@ FAKE = """
 import sys
 sys.path.insert(0, {tests!r})
 import made_reports as made
-from edgecompress import api
+from edgecompress import device_api
 from edgecompress.core import errors
 
 def estimate(model, targets, input_shapes, **torch):
@@ -29,7 +29,7 @@ def estimate(model, targets, input_shapes, **torch):
     from edgecompress.report.forms import Estimate
     return made.estimate(names=({name!r},)).reports
 
-api.estimate_latency = estimate
+device_api.estimate_latency = estimate
 from edgecompress.cli import main
 sys.exit(main(["estimate-latency", {name!r}, "--target", "t", *{arguments!r}]))
 """

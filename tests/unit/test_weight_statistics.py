@@ -18,6 +18,8 @@ from edgecompress.core.grids import GRIDS
 from edgecompress.core.tensors import Affine
 from edgecompress.core.winograd import transforms
 from edgecompress.core.work import WeightStatistics, WeightValues, Work
+from edgecompress.graph.code_reader import CodeReader
+from edgecompress.graph.code_sample import SAMPLED, spread
 from edgecompress.graph.model import load_model
 from edgecompress.graph.pack import pack
 from edgecompress.graph.weight_statistics import ROUNDED, rounded, statistics
@@ -248,3 +250,143 @@ def test_a_weight_made_by_other_operators_is_not_measured(tmp_path: Path) -> Non
     weight = np.ones((8, 4), np.float32)
     proto = int_model("v = Exp (w) y = MatMul (x, v)", {"w": weight}, inputs="float[1,8] x")
     assert saved(proto, tmp_path / "m.onnx") == []
+
+
+# --- samples of large weights --------------------------------------------------------------------
+
+SHAPE = (256, 96, 3, 3)
+ENTROPY_BITS = 0.02
+
+
+def whole(codes: np.ndarray, bits: int) -> WeightStatistics:
+    """All codes counted."""
+    return statistics(codes, bits, winograd=True)
+
+
+def agree(found: WeightStatistics, exact: WeightStatistics) -> None:
+    assert found.count == exact.count
+    assert found.entropy_bits == pytest.approx(exact.entropy_bits, abs=ENTROPY_BITS)
+    assert found.zero_share == pytest.approx(exact.zero_share, abs=0.01)
+    assert found.zero_run_bits == pytest.approx(exact.zero_run_bits, rel=0.02)
+    assert math.ceil(math.log2(found.levels)) == math.ceil(math.log2(exact.levels))
+    assert dict(found.winograd_zero_shares) == pytest.approx(
+        dict(exact.winograd_zero_shares), abs=0.01
+    )
+
+
+@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("shape", [SHAPE, (65537, 1), (128, 513, 1, 1), (70, 40, 5, 5)])
+def test_a_sample_of_packed_codes_is_decoded_from_few_bytes(
+    name: str, shape: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Truth: all codes, as they were before they were packed; reading all of them is forbidden."""
+    grid = GRIDS[name]
+    rng = np.random.default_rng(4)
+    weights = rng.dirichlet(np.ones(len(grid.codes)))
+    codes = rng.choice(grid.codes, shape, p=weights)
+    if len(shape) == 2:
+        body, inputs = "y = MatMul (x, w)", f"float[1,{shape[0]}] x"
+    else:
+        body, inputs = "y = Conv (x, w)", f"float[1,{shape[1]},8,8] x"
+    proto = int_model(body, {"w": codes.astype(np.float32)}, inputs=inputs)
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    onnx.save(proto, tmp_path / "float.onnx")
+    model = load_model(tmp_path / "float.onnx")
+    (layer,) = model.find_layers().layers
+    scale = np.ones((1,) * len(shape), np.float32)
+    model.quantized[model.weight_name(layer)] = Affine(codes, scale, grid)
+    pack(model, activations=False, keep_names=False)
+    if grid.levels <= 16:
+        monkeypatch.setattr(CodeReader, "read", lambda *args: pytest.fail("read whole"))
+    (work,) = saved(model.to_proto(), tmp_path / "packed.onnx", "winograd")
+    assert SAMPLED in work.assumed
+    agree(measured(work), whole(codes, math.ceil(math.log2(grid.levels))))
+
+
+@pytest.mark.parametrize("op", ["Conv", "MatMul"])
+def test_a_sample_of_floats_has_the_scales_of_the_whole(op: str, tmp_path: Path) -> None:
+    """Channels of very different size and shape of distribution; truth: all of them rounded."""
+    rng = np.random.default_rng(6)
+    weight = rng.standard_t(rng.uniform(4, 30, (256, 1, 1, 1)), SHAPE)
+    weight = (weight * rng.uniform(0.01, 3, (256, 1, 1, 1))).astype(np.float32)
+    body, inputs = "y = Conv (x, w)", "float[1,96,8,8] x"
+    if op == "MatMul":
+        weight = weight.reshape(len(weight), -1).T.copy()
+        body, inputs = "y = MatMul (x, w)", f"float[1,{len(weight)}] x"
+    proto = int_model(body, {"w": weight}, inputs=inputs)
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    (work,) = saved(proto, tmp_path / "m.onnx", "winograd")
+    assert work.assumed == f"{ROUNDED}; {SAMPLED}"
+    agree(measured(work), whole(rounded(weight, channels=op == "Conv"), 8))
+
+
+@pytest.mark.parametrize("dtype", [onnx.TensorProto.INT4, onnx.TensorProto.UINT4])
+def test_a_sample_of_four_bit_initializers(dtype: int, tmp_path: Path) -> None:
+    low = -8 if dtype == onnx.TensorProto.INT4 else 0
+    values = np.clip(np.random.default_rng(2).normal(low + 8, 2, (512, 300)), low, low + 15)
+    values = values.astype(np.int8)
+    proto = int_model(
+        "w = DequantizeLinear (q, s) y = MatMul (x, w)",
+        {"s": np.array(0.5, np.float32)},
+        inputs="float[1,512] x",
+    )
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    proto.graph.initializer.append(
+        onnx.helper.make_tensor("q", dtype, (512, 300), values.reshape(-1).tolist())
+    )
+    (work,) = saved(proto, tmp_path / "m.onnx")
+    exact = whole(values, 4)
+    agree(measured(work), exact)
+    assert measured(work).levels == exact.levels
+
+
+def test_a_sample_of_matmul_n_bits(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    codes = np.clip(rng.normal(8, 2, (256, 32, 32)), 0, 15).astype(np.uint8)
+    points = rng.integers(6, 11, (256, 32), dtype=np.uint8)
+    arrays = {
+        "q": codes[..., 0::2] | codes[..., 1::2] << 4,
+        "s": np.ones(256 * 32, np.float32),
+        "z": (points[:, 0::2] | points[:, 1::2] << 4).reshape(-1),
+    }
+    body = (
+        "y = com.microsoft.MatMulNBits"
+        " <K: int = 1024, N: int = 256, bits: int = 4, block_size: int = 32> (x, q, s, z)"
+    )
+    proto = int_model(body, arrays, inputs="float[1,1024] x")
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    (work,) = saved(proto, tmp_path / "m.onnx")
+    exact = whole(codes.astype(np.int16) - points[..., None], 4)
+    assert measured(work).count == codes.size
+    assert measured(work).entropy_bits == pytest.approx(exact.entropy_bits, abs=ENTROPY_BITS)
+    assert measured(work).zero_share == pytest.approx(exact.zero_share, abs=0.01)
+
+
+@pytest.mark.parametrize("shape", [(65537,), (512, 512, 3, 3), (90, 31, 5, 5), (4096, 4096)])
+def test_blocks_are_inside_apart_and_all_over(shape: tuple[int, ...]) -> None:
+    blocks, size = spread(shape), math.prod(shape)
+    last = blocks.start + (blocks.count - 1) * blocks.stride + blocks.length
+    assert last <= size
+    assert blocks.stride >= blocks.length
+    assert blocks.start < 0.3 * size
+    assert size - last < 0.3 * size
+    positions = np.arange(size)
+    part = blocks.of(positions)
+    assert part.shape == (blocks.count, blocks.length)
+    assert (part[1] - part[0] == blocks.stride).all()
+    inner = blocks.over(5)
+    assert inner is not None
+    groups = np.arange(-(-size // 5) * 5).reshape(-1, 5)
+    found = blocks.cut(inner.of(groups[:, 0])[..., None].repeat(5, -1).reshape(blocks.count, -1), 5)
+    assert (found == part // 5 * 5).all()
+
+
+def test_rare_levels_that_a_sample_misses_are_estimated() -> None:
+    """Chao 1984 by hand: 2 levels seen once, 1 twice: 2 * 1 / (2 * 2) is no whole level more;
+    5 seen once, none twice: 5 * 4 / 2 = 10 more, but not more than the width has."""
+    few = np.array([0] * 50 + [1, 2, 3, 3], np.int8)
+    assert statistics(few, 8, count=10**6).levels == 4
+    once = np.array([0] * 50 + [1, 2, 3, 4, 5], np.int8)
+    assert statistics(once, 8, count=10**6).levels == 6 + 10
+    assert statistics(once, 3, count=10**6).levels == 8
+    assert statistics(once, 8).levels == 6
