@@ -46,6 +46,7 @@ check: $(STAMP) arch  ## format, lint, types, import layers, generated files up 
 	$(BIN)/python -m benchmarks.first_screen.render --check
 	$(BIN)/python -m benchmarks.models.render --check
 	$(BIN)/python -m benchmarks.latency.render --check
+	$(BIN)/python -m benchmarks.latency.worked_example --check
 
 arch: $(STAMP)  ## import layers alone
 	$(BIN)/lint-imports

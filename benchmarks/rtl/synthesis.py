@@ -34,8 +34,10 @@ RESULTS = Path(__file__).parent / "results" / "synthesis.json"
 WEIGHT_BITS = (2, 3, 4, 6, 8)
 ENDS = (2, 8)
 JOBS = 2
+ORDER = ("fit", "held out", "check")
 FIT_SIZES = ((1, 1), (2, 2), (2, 4), (4, 2), (4, 4))
-HELD_OUT = (
+TALL = ((8, 1), (16, 1), (24, 1), (32, 1))
+LARGER = (
     ((12, 12), 3),
     ((12, 12), 8),
     ((16, 4), 2),
@@ -45,7 +47,9 @@ HELD_OUT = (
     ((24, 8), 4),
     ((24, 8), 8),
 )
-"""Sizes and weight widths of the arrays measured after the form was chosen."""
+LARGER_DSP = ((12, 12), (24, 8))
+LARGEST = (((20, 6), 2), ((20, 6), 6), ((28, 4), 3), ((28, 4), 4), ((28, 4), 8))
+LARGEST_DSP = ((20, 6), (28, 4))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +153,15 @@ def systolic_cases(family: str) -> Iterator[Case]:
     yield case("fit", (4, 4), (8, 2, 24), True)
     yield case("fit", (4, 4), (8, 8, 32), True)
     yield case("check", (16, 16), (8, 8, 32), True)
-    yield from (case("held out", size, (8, width, 24), False) for size, width in HELD_OUT)
-    yield from (case("held out", size, (8, 8, 24), True) for size in ((12, 12), (24, 8)))
+    larger = "check" if family == "systolic_os" else "held out"
+    yield from (case(larger, size, (8, width, 24), False) for size, width in LARGER)
+    yield from (case(larger, size, (8, 8, 24), True) for size in LARGER_DSP)
+    if family == "systolic_os":
+        yield from (case("fit", size, (8, 8, 24), True) for size in TALL)
+        for width in ENDS:
+            yield from (case("fit", size, (8, width, 24), False) for size in TALL[1:])
+        yield from (case("held out", size, (8, width, 24), False) for size, width in LARGEST)
+        yield from (case("held out", size, (8, 8, 24), True) for size in LARGEST_DSP)
 
 
 def ternary_cases() -> Iterator[Case]:
@@ -187,17 +198,18 @@ FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
 def main(families: tuple[str, ...]) -> None:
     """Measure what is missing and predict everything anew."""
     stored = json.loads(RESULTS.read_text())["results"] if RESULTS.is_file() else []
-    known = {_key(_case(row)): row for row in stored}
+    of_now = {_key(case) for cases in FAMILIES.values() for case in cases()}
+    known = {key: row for row in stored if (key := _key(case_of(row))) in of_now}
     asked = [case for family in families for case in FAMILIES[family]()]
     missing = [
         case
-        for case in sorted(asked, key=lambda case: case.use, reverse=True)
+        for case in sorted(asked, key=lambda case: ORDER.index(case.use))
         if known.get(_key(case), {}).get("verilog") != verilog_digest(case.design())
     ]
     with ThreadPoolExecutor(JOBS) as pool:
         for done in as_completed([pool.submit(_measured, case) for case in missing]):
             row = done.result()
-            known[_key(_case(row))] = row
+            known[_key(case_of(row))] = row
             sys.stderr.write(f"{json.dumps(row)}\n")
             _write(known)
     _write(known)
@@ -222,7 +234,8 @@ def verilog_digest(design: Design) -> str:
     return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16]
 
 
-def _case(row: dict[str, Any]) -> Case:
+def case_of(row: dict[str, Any]) -> Case:
+    """The case that a row of the results is of."""
     kind = TernaryCase if row["family"] == "ternary_engine" else SystolicCase
     return kind(**{field.name: row[field.name] for field in fields(kind)})
 
@@ -230,8 +243,8 @@ def _case(row: dict[str, Any]) -> Case:
 def _write(known: dict[str, dict[str, Any]]) -> None:
     order = {_key(case): n for n, case in enumerate(c for f in FAMILIES.values() for c in f())}
     rows = []
-    for row in sorted(known.values(), key=lambda row: order[_key(_case(row))]):
-        predicted = _case(row).predicted()
+    for row in sorted(known.values(), key=lambda row: order[_key(case_of(row))]):
+        predicted = case_of(row).predicted()
         error = round(predicted.lut / row["lut"] - 1, 4)
         rows.append(
             row

@@ -34,6 +34,7 @@ KERNELS = (3, 5)
 _BLOCKS = 64
 _SCALED_VALUES = 1 << 18
 """Floats that are read for the scales of output channels, unless `_BLOCKS` channels have more."""
+_GOLDEN = (math.sqrt(5) - 1) / 2
 _CODES_OF_A_BYTE = 120
 """Any number of codes that a byte or two hold divides it: 2, 3, 4, 5 or 8."""
 
@@ -105,13 +106,15 @@ def sampled_channels(weight: Array) -> tuple[Array, Array]:
     rows = weight.reshape(len(weight), -1)
     every, kernel = rows.shape[1], taps(weight.shape)
     wanted = min(len(rows), max(_BLOCKS, _SCALED_VALUES // every))
-    step = len(rows) // wanted
-    first = step // 2
-    count = len(range(first, len(rows), step))
-    length = min(every, max(1, SAMPLED_CODES // count // kernel) * kernel)
-    shift = (every - length) // kernel // max(1, count - 1) * kernel
-    blocks = Blocks(start=first * every, stride=step * every + shift, count=count, length=length)
-    return rows[first::step], blocks.of(weight)
+    step = -(-len(rows) // wanted)
+    rows = rows[step // 2 :: step]
+    length = min(every, max(1, SAMPLED_CODES // len(rows) // kernel) * kernel)
+    places, parts = np.arange(len(rows)), max(1, every // length)
+    # The parts of a channel take turns, none more often than the others: multiples of the golden
+    # ratio, modulo one. The first or last inputs may well be smaller than those between.
+    turns = (places * _GOLDEN % 1 * parts).astype(np.int64)
+    starts = turns * ((every - length) // kernel) // max(1, parts - 1) * kernel
+    return rows, sliding_window_view(rows, length, axis=1)[places, starts]
 
 
 def sampled_rows(total: int, codes: int) -> Array:

@@ -89,6 +89,8 @@ class ConstantTracer:
         """Whether a value is the same for every input."""
         if value is None:
             return False
+        if value in self._constant:
+            return self._constant[value]
         for known in self._unknown_ancestors(value):
             node = known.producer()
             self._constant[known] = constant_tensor(known) is not None or (

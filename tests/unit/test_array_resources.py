@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from installed import need
 
-from benchmarks.rtl.synthesis import RESULTS, SystolicCase, TernaryCase
+from benchmarks.rtl.synthesis import RESULTS, case_of, verilog_digest
 from edgecompress.hardware.array_resources import (
     SystolicCounts,
     TernaryCounts,
@@ -25,11 +25,6 @@ FAMILIES = ("systolic_os", "systolic_ws", "ternary_engine")
 COUNTS = SystolicCounts(rows=8, columns=8, moved_bits=8, held_bits=4, sum_bits=24, dsp=False)
 
 
-def case_of(row: dict[str, Any]) -> SystolicCase | TernaryCase:
-    kind = TernaryCase if row["family"] == "ternary_engine" else SystolicCase
-    return kind(**{field.name: row[field.name] for field in fields(kind)})
-
-
 def elements(row: dict[str, Any]) -> tuple[int, int]:
     """The two sides of an array."""
     if row["family"] == "ternary_engine":
@@ -37,12 +32,14 @@ def elements(row: dict[str, Any]) -> tuple[int, int]:
     return row["rows"], row["columns"]
 
 
+@pytest.mark.parametrize("use", ["check", "held out"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_larger_arrays_are_within_ten_percent(family: str) -> None:
+def test_larger_arrays_are_within_ten_percent(family: str, use: str) -> None:
     """Truth: the counts of Yosys on arrays that the coefficients were not fitted on."""
-    checked = [row for row in ROWS if row["family"] == family and row["use"] == "check"]
-    assert len(checked) >= 4
-    for row in checked:
+    larger = [row for row in ROWS if row["family"] == family and row["use"] == use]
+    assert larger
+    for row in larger:
+        assert max(elements(row)) > 4 or row["window"] > 3
         found = case_of(row).predicted()
         assert found.lut == pytest.approx(row["lut"], rel=0.10), row
         assert found.dsp == row["dsp_blocks"], row
@@ -50,20 +47,30 @@ def test_larger_arrays_are_within_ten_percent(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_fitted_arrays_are_small_and_close(family: str) -> None:
+    """Within 10 %; only the control of an array with DSP blocks varies more between sizes."""
     fitted = [row for row in ROWS if row["family"] == family and row["use"] == "fit"]
+    assert len(fitted) >= 12
     for row in fitted:
         assert max(elements(row)) <= 4
         found = case_of(row).predicted()
-        assert found.lut == pytest.approx(row["lut"], rel=0.11), row
+        allowed = 0.15 if row.get("dsp") else 0.10
+        assert found.lut == pytest.approx(row["lut"], rel=allowed), row
         assert found.dsp == row["dsp_blocks"], row
 
 
-def test_all_weight_widths_are_checked_on_larger_arrays() -> None:
+def test_counts_are_of_the_verilog_of_now() -> None:
+    """Else ``python -m benchmarks.rtl.synthesis`` measures again what has changed."""
+    for row in ROWS:
+        assert verilog_digest(case_of(row).design()) == row["verilog"], row
+
+
+@pytest.mark.parametrize("use", ["check", "held out"])
+def test_larger_arrays_have_all_weight_widths(use: str) -> None:
     for family in ("systolic_os", "systolic_ws"):
         widths = {
             row["weight_bits"]
             for row in ROWS
-            if row["family"] == family and row["use"] == "check" and not row["dsp"]
+            if row["family"] == family and row["use"] == use and not row["dsp"]
         }
         assert widths == {2, 3, 4, 6, 8}
 

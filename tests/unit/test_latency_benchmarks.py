@@ -44,4 +44,19 @@ def test_resnet18_figures_have_their_form() -> None:
     for row in rows:
         assert row["macs"] == 1_814_073_344
         assert row["latency_ms"] > 0
-        assert row["weight_values"] != "none" or 0 < row["estimate_ms"]["median"] < 20
+        for took in (row["estimate_ms"], row["estimate_ternary_ms"]):
+            assert 0 < took["median"] < 20
+
+
+def test_a_sample_of_the_weights_gives_the_figures_of_all() -> None:
+    """The committed comparison: entropies within 0.03 bits, latencies within half a percent."""
+    found = committed("resnet18")["sample"]
+    assert found["float"]["sampled_weights"] == found["ternary"]["sampled_weights"] == 14
+    assert len(found) >= 4
+    for errors in found.values():
+        assert errors["sampled_weights"] >= 2
+        assert errors["entropy_bits"] <= 0.03
+        assert errors["zero_share"] <= 0.01
+        assert errors["winograd_zero_share"] <= 0.01
+        assert errors["latency"]
+        assert max(abs(error) for error in errors["latency"].values()) <= 0.005

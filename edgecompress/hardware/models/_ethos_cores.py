@@ -26,10 +26,11 @@ class Size(NamedTuple):
 
     def within(self, other: Size) -> Size:
         """The smaller extent of both, axis by axis."""
+        height, width, depth = other
         return Size(
-            min(self.height, other.height),
-            min(self.width, other.width),
-            min(self.depth, other.depth),
+            self.height if self.height < height else height,
+            self.width if self.width < width else width,
+            self.depth if self.depth < depth else depth,
         )
 
     def over(self, unit: Size) -> Size:

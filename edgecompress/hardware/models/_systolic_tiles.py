@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -65,12 +66,9 @@ def best_mapping(product: Product, array: Array, flow: Dataflow, port: float) ->
         flow: The dataflow.
         port: Bytes a cycle.
     """
-    choices = [_Trial(product, array, flow, port, one) for one in mappings(product, array, flow)]
-    fitting = [trial for trial in choices if trial.fits]
-    # Without any that fits: what needs the least room, so that more room is never slower.
-    fitting = fitting or [min(choices, key=lambda trial: trial.room)]
+    choices = [trial.at(port) for trial in _candidates(product, array, flow)]
     best: tuple[float, _Trial] | None = None
-    for trial in sorted(_efficient(fitting), key=lambda trial: trial.bound):
+    for trial in sorted(choices, key=lambda trial: trial.bound):
         if best is not None and trial.bound >= best[0]:
             break
         total = play(trial.runs(), shared_port=True).total
@@ -79,6 +77,16 @@ def best_mapping(product: Product, array: Array, flow: Dataflow, port: float) ->
     if best is None:
         raise ValueError("a product without any mapping")
     return best[1].mapped()
+
+
+@lru_cache(maxsize=1024)
+def _candidates(product: Product, array: Array, flow: Dataflow) -> tuple[_Trial, ...]:
+    """The mappings that can be the fastest at some rate of the port."""
+    choices = [_Trial(product, array, flow, 1.0, one) for one in mappings(product, array, flow)]
+    fitting = [trial for trial in choices if trial.fits]
+    # Without any that fits: what needs the least room, so that more room is never slower.
+    fitting = fitting or [min(choices, key=lambda trial: trial.room)]
+    return tuple(_efficient(fitting))
 
 
 def _efficient(trials: Iterable[_Trial]) -> Iterator[_Trial]:
@@ -135,6 +143,12 @@ class _Trial:
             + product.weight_bytes * self._counts[1]
             + product.output_bytes
         )
+
+    def at(self, port: float) -> _Trial:
+        """The same with a port of another rate, in bytes a cycle."""
+        other = copy(self)
+        other._port = port
+        return other
 
     @property
     def fits(self) -> bool:

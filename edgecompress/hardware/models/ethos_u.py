@@ -117,7 +117,7 @@ class EthosU:
             return no_time(work, target)
         if operator.fused and target.fused_activations:
             return no_time(work, target, FUSED)
-        mapped = map_elements(work, operator, device_of(target).core)
+        mapped = map_elements(work, operator, _core_of(target))
         if mapped is None:
             return _on_host(work, operator, target)
         found = break_down(mapped, Demand(), device_of(target))
@@ -131,7 +131,7 @@ class EthosU:
         known = 0.0 if work.weights is None else work.weights.entropy_bits
         bits = min(known, _weight_bits(work), _WEIGHT_BITS)
         moved = weight_traffic(work, target).elements * bits / 8
-        peak = device_of(target).core.peak_macs
+        peak = _core_of(target).peak_macs
         return max(operator.macs / peak, moved / target.dram_bytes_per_cycle)
 
     def images_per_pass(self, target: Target) -> int:
@@ -164,6 +164,13 @@ def device_of(target: Target) -> Device:
         sram_bytes=target.on_chip_bytes,
         maps_in_external=p.maps_in_external,
     )
+
+
+def _core_of(target: Target) -> Core:
+    p = target.parameters
+    if not isinstance(p, Parameters):
+        raise TypeError(f"{target.name} is not an Ethos-U target")
+    return p.core
 
 
 def _on_host(work: Work, operator: ElementWork, target: Target) -> Cost:
@@ -255,7 +262,10 @@ def _as_cost(
     """The cost of operations one after the other."""
 
     def total(name: str) -> float:
-        return float(sum(count * getattr(found, name) for count, _, found in parts))
+        cycles = 0.0
+        for count, _, found in parts:
+            cycles += count * getattr(found, name)
+        return cycles
 
     timeline = Timeline(
         compute=total("op_cycles"),
@@ -263,7 +273,7 @@ def _as_cost(
         store=total("store_cycles"),
         fill=total("npu_cycles") - total("op_cycles"),
         total=total("total_cycles"),
-        macs_per_cycle=device_of(target).core.peak_macs,
+        macs_per_cycle=_core_of(target).peak_macs,
         weight_bytes=total("weight_bytes"),
         activation_bytes=total("map_bytes"),
         on_chip_bytes=max(found.occupied_bytes for _, _, found in parts),
