@@ -99,6 +99,7 @@ bench-latency: $(STAMP)  ## cost models against simulators, published figures an
 bench-rtl: $(STAMP)  ## generated Verilog against the simulators, and its resources (Icarus, Yosys)
 	$(BIN)/python -m benchmarks.rtl.agreement
 	$(BIN)/python -m benchmarks.rtl.synthesis
+	$(BIN)/python -m benchmarks.rtl.winograd
 
 bench-forms: $(STAMP)  ## forms of the written file (needs EDGECOMPRESS_DATA)
 	$(BIN)/python benchmarks/forms/whole_net.py

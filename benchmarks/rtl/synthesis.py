@@ -3,9 +3,10 @@
 python -m benchmarks.rtl.synthesis                # what is not in the results yet
 python -m benchmarks.rtl.synthesis systolic_ws    # of one family
 
-The coefficients of the closed form are fitted on the arrays called ``fit`` (up to 4 x 4). Those
-called ``check`` are larger: no coefficient comes from them, but they were seen while the features
-of the form were chosen. Those called ``held out`` were first measured after that. A design is
+The coefficients of the closed form are fitted on the arrays called ``fit``: up to 4 x 4, and where
+sums stay columns of up to 32 rows. Those called ``check`` are larger: no coefficient comes from
+them, but they were seen while the features of the form were chosen. Those called ``held out`` were
+not. ``first_form_error`` is that of an earlier form, before the array was measured. A design is
 measured anew when its Verilog changes. Two copies of Yosys run at a time.
 """
 
@@ -48,8 +49,8 @@ LARGER = (
     ((24, 8), 8),
 )
 LARGER_DSP = ((12, 12), (24, 8))
-LARGEST = (((20, 6), 2), ((20, 6), 6), ((28, 4), 3), ((28, 4), 4), ((28, 4), 8))
-LARGEST_DSP = ((20, 6), (28, 4))
+HELD_OUT = (((20, 6), 2), ((20, 6), 6), ((28, 4), 3), ((28, 4), 8), ((4, 16), 4))
+HELD_OUT_DSP = ((20, 6), (28, 4))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,15 +154,14 @@ def systolic_cases(family: str) -> Iterator[Case]:
     yield case("fit", (4, 4), (8, 2, 24), True)
     yield case("fit", (4, 4), (8, 8, 32), True)
     yield case("check", (16, 16), (8, 8, 32), True)
-    larger = "check" if family == "systolic_os" else "held out"
-    yield from (case(larger, size, (8, width, 24), False) for size, width in LARGER)
-    yield from (case(larger, size, (8, 8, 24), True) for size in LARGER_DSP)
+    yield from (case("check", size, (8, width, 24), False) for size, width in LARGER)
+    yield from (case("check", size, (8, 8, 24), True) for size in LARGER_DSP)
+    yield from (case("held out", size, (8, width, 24), False) for size, width in HELD_OUT)
+    yield from (case("held out", size, (8, 8, 24), True) for size in HELD_OUT_DSP)
     if family == "systolic_os":
         yield from (case("fit", size, (8, 8, 24), True) for size in TALL)
         for width in ENDS:
             yield from (case("fit", size, (8, width, 24), False) for size in TALL[1:])
-        yield from (case("held out", size, (8, width, 24), False) for size, width in LARGEST)
-        yield from (case("held out", size, (8, 8, 24), True) for size in LARGEST_DSP)
 
 
 def ternary_cases() -> Iterator[Case]:

@@ -142,6 +142,15 @@ class Target:
     parameters: BaseModel
     operator_overhead_s: float = 0.0
     sources: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    _hash: int = field(default=0, init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        """Computed once: costs are looked up by target hundreds of times a report."""
+        if not self._hash:
+            numbers = (self.clock_hz, self.dram_bytes_per_s, self.dram_efficiency_share)
+            value = hash((self.name, self.family, *numbers, self.parameters)) or 1
+            object.__setattr__(self, "_hash", value)
+        return self._hash
 
     @property
     def dram_bytes_per_cycle(self) -> float:

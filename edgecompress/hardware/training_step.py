@@ -14,10 +14,15 @@ from dataclasses import dataclass, replace
 
 from edgecompress.core.training_step import Optimizer, Phase, TrainingMemory, TrainingStepOptions
 from edgecompress.core.work import ConvWork, ElementWork, MatMulWork, Work
+from edgecompress.hardware.timeline import ratio_up
 
+PASSES = "gradients wider than the {bits} bits of the device run as passes of {bits} bits"
 WINDOWS = "weight gradient of a convolution: a product with the windows gathered into a matrix"
 ELEMENTS = "backward of an element-wise operator: as many operations as forward"
 SMALL = "biases and normalisation are updated with the weights, which outnumber them"
+
+AS_IT_IS = 1
+"""Width of an element of tensors that are not activations: no device narrows them."""
 
 STATES: dict[Optimizer, int] = {"sgd": 0, "momentum": 1, "adam": 2}
 """Entries of state for each weight."""
@@ -33,22 +38,66 @@ corrections folded into the step size.
 
 @dataclass(frozen=True, slots=True)
 class PhaseWork:
-    """One operator of a step."""
+    """One operator of a step.
+
+    Attributes:
+        phase: What it belongs to.
+        work: Counts with all passes.
+        passes: Times that the multiply-accumulates of the step are in them.
+    """
 
     phase: Phase
     work: Work
+    passes: int = 1
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the step, however many passes they take."""
+        operator = self.work.operator
+        return 0 if isinstance(operator, ElementWork) else operator.macs // self.passes
 
 
-def training_works(works: Sequence[Work], options: TrainingStepOptions) -> Iterator[PhaseWork]:
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """What a gradient is multiplied with.
+
+    Attributes:
+        gradient: Bits of a gradient.
+        device: The only width of operands that the array has; None: any.
+    """
+
+    gradient: int
+    device: int | None
+
+    def passes(self) -> int:
+        """Passes of an operand that is a gradient."""
+        return 1 if self.device is None else ratio_up(self.gradient, self.device)
+
+    def operand(self, other: int = 0) -> int:
+        """Width that a product of a gradient and something of ``other`` bits is priced at."""
+        return max(self.gradient, other) if self.device is None else self.device
+
+
+def training_works(
+    works: Sequence[Work], options: TrainingStepOptions, device_bits: int | None = None
+) -> Iterator[PhaseWork]:
     """All operators of a step: forward, then backward in reverse order, then the update.
 
     The gradient of an activation is not computed where no weight lies before it.
+
+    Args:
+        works: Of the forward pass.
+        options: How the step is done.
+        device_bits: The only width of operands that the array has. A wider gradient takes as many
+            passes as it has parts of that width; activations are kept at that width, as in
+            inference.
     """
+    widths = Widths(options.gradient_bits, device_bits)
     for work in works:
         yield PhaseWork("forward", work)
     needed = _needs_gradient(works)
     for place in reversed(range(len(works))):
-        yield from _backward(works[place], needed[place], options)
+        yield from _backward(works[place], needed[place], widths)
     for work in works:
         if weight_elements(work):
             yield PhaseWork("update", _update(work, options))
@@ -111,20 +160,21 @@ def _needs_gradient(works: Sequence[Work]) -> list[bool]:
     return needed
 
 
-def _backward(work: Work, behind: bool, options: TrainingStepOptions) -> Iterator[PhaseWork]:
+def _backward(work: Work, behind: bool, bits: Widths) -> Iterator[PhaseWork]:
     """Gradients of an operator's weight and of what it reads."""
-    bits = options.gradient_bits
+    passes = bits.passes()
     match work.operator:
         case ConvWork() as conv:
-            yield PhaseWork("weight gradient", _renamed(work, _conv_weight(conv, bits), WINDOWS))
+            gathered = _renamed(work, _conv_weight(conv, bits), WINDOWS)
+            yield PhaseWork("weight gradient", gathered, passes)
             if behind:
-                yield PhaseWork("backward", _renamed(work, _conv_data(conv, bits)))
+                yield PhaseWork("backward", _renamed(work, _conv_data(conv, bits)), passes)
         case MatMulWork() as product:
             if behind or product.constant:
                 phase: Phase = "weight gradient" if product.constant else "backward"
-                yield PhaseWork(phase, _renamed(work, _product_weight(product, bits)))
+                yield PhaseWork(phase, _renamed(work, _product_weight(product, bits)), passes)
             if behind:
-                yield PhaseWork("backward", _renamed(work, _product_data(product, bits)))
+                yield PhaseWork("backward", _renamed(work, _product_data(product, bits)), passes)
         case ElementWork(free=True):
             return
         case ElementWork() as element:
@@ -140,10 +190,11 @@ def _renamed(work: Work, operator: ConvWork | MatMulWork | ElementWork, *assumed
     )
 
 
-def _conv_data(conv: ConvWork, bits: int) -> ConvWork:
+def _conv_data(conv: ConvWork, bits: Widths) -> ConvWork:
     """From the gradient of the output to that of the input."""
     return replace(
         conv,
+        batch=conv.batch * bits.passes(),
         in_channels=conv.out_channels,
         out_channels=conv.in_channels,
         in_height=conv.out_height,
@@ -151,11 +202,11 @@ def _conv_data(conv: ConvWork, bits: int) -> ConvWork:
         out_height=conv.in_height,
         out_width=conv.in_width,
         transposed=not conv.transposed,
-        activation_bits=bits,
+        activation_bits=bits.operand(),
     )
 
 
-def _conv_weight(conv: ConvWork, bits: int) -> MatMulWork:
+def _conv_weight(conv: ConvWork, bits: Widths) -> MatMulWork:
     """Windows of the input, transposed, times the gradient of the output."""
     taps = conv.kernel[0] * conv.kernel[1]
     small = conv.in_height * conv.in_width if conv.transposed else conv.out_height * conv.out_width
@@ -163,45 +214,54 @@ def _conv_weight(conv: ConvWork, bits: int) -> MatMulWork:
     if conv.transposed:
         wide, narrow = narrow, wide
     return MatMulWork(
-        count=conv.group,
+        count=conv.group * bits.passes(),
         rows=wide * taps,
         inner=conv.batch * small,
         columns=narrow,
         constant=False,
-        weight_bits=bits,
-        activation_bits=max(bits, conv.activation_bits),
+        weight_bits=bits.operand(),
+        activation_bits=bits.operand(conv.activation_bits),
     )
 
 
-def _product_data(product: MatMulWork, bits: int) -> MatMulWork:
-    """dx = dy w^T."""
-    return replace(product, inner=product.columns, columns=product.inner, activation_bits=bits)
+def _product_data(product: MatMulWork, bits: Widths) -> MatMulWork:
+    """dx = dy w^T; the passes of a wide gradient share the weight."""
+    passes = bits.passes()
+    return replace(
+        product,
+        count=product.count * passes,
+        repeats=product.repeats * passes if product.constant else product.repeats,
+        inner=product.columns,
+        columns=product.inner,
+        activation_bits=bits.operand(),
+    )
 
 
-def _product_weight(product: MatMulWork, bits: int) -> MatMulWork:
+def _product_weight(product: MatMulWork, bits: Widths) -> MatMulWork:
     """dw = x^T dy, summed over the products that share a weight."""
     return replace(
         product,
-        count=product.count // product.repeats,
+        count=product.count // product.repeats * bits.passes(),
         rows=product.inner,
         inner=product.rows * product.repeats,
         repeats=1,
         constant=False,
-        weight_bits=bits,
+        weight_bits=bits.operand(),
         weight_storage_bits=0,
-        activation_bits=max(bits, product.activation_bits),
+        activation_bits=bits.operand(product.activation_bits),
     )
 
 
-def _elements(element: ElementWork, bits: int) -> ElementWork:
+def _elements(element: ElementWork, bits: Widths) -> ElementWork:
     """The gradient that enters, what the forward pass kept, and the gradient that leaves."""
-    scale = bits / element.activation_bits
+    scale = bits.gradient / element.activation_bits
+    kept = bits.operand() / element.activation_bits if bits.device else 1.0
     return replace(
         element,
-        read_bits=round(element.written_bits * scale) + element.read_bits,
+        read_bits=round(element.written_bits * scale + element.read_bits * min(1.0, kept)),
         written_bits=round(element.read_bits * scale),
         fused=False,
-        activation_bits=max(bits, element.activation_bits),
+        activation_bits=AS_IT_IS,
     )
 
 
@@ -215,7 +275,7 @@ def _update(work: Work, options: TrainingStepOptions) -> Work:
         operations=elements * OPERATIONS[options.optimizer],
         read_bits=elements * (copy + states + options.gradient_bits),
         written_bits=elements * (copy + states + refreshed),
-        activation_bits=max(copy, options.gradient_bits),
+        activation_bits=AS_IT_IS,
     )
     return _renamed(work, element, SMALL)
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeGuard
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecompress.core.arrays import FloatArray
 from edgecompress.core.work import ConvWork, Cost, ElementWork, Work
 from edgecompress.hardware.chains import fuse_chains
 from edgecompress.hardware.cost import cost
-from edgecompress.hardware.families import BatchFamily, Family, family_named
+from edgecompress.hardware.families import Batch, BatchFamily, Family, family_named
 from edgecompress.hardware.timeline import HostElements
 from edgecompress.pipeline.explore_space import Candidate
 
 _price_now = cost.__wrapped__
 """The price without the memory of earlier ones, which these would only push out."""
+TAKEN_AS_IF = "taken as if"
+"""In what a price assumes: what it was worked out for is more than there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,24 @@ class Prices:
         latency_s: One inference.
         per_inference_s: One over the inferences a second, with the device's images filled.
         energy_pj: One inference; NaN where the target has no energy numbers.
+        overfull: (configurations,), those whose buffers do not hold the operands of some operator,
+            so that its price stands for nothing that can be built.
     """
 
     latency_s: FloatArray
     per_inference_s: FloatArray
     energy_pj: FloatArray
+    overfull: NDArray[np.bool_]
+
+
+@runtime_checkable
+class SaysOverfull(Protocol):
+    """A batch that knows which of its targets cannot hold what an operator takes at once."""
+
+    @property
+    def overfull(self) -> NDArray[np.bool_]:
+        """(targets,), of the operators that have been priced."""
+        ...
 
 
 class Pricer:
@@ -78,6 +94,7 @@ class Pricer:
         """Prices of all networks on all configurations."""
         size = (len(candidates), len(self.shapes))
         seconds, energies = np.empty(size), np.full(size, np.nan)
+        overfull = np.zeros(len(candidates), dtype=bool)
         fill = np.empty((len(candidates), len(self._batches)))
         for name, rows in _grouped(candidates, lambda one: one.target.family).items():
             family = family_named(str(name))
@@ -86,19 +103,20 @@ class Pricer:
                 [_fill(batch, family.images_per_pass(one.target)) for batch in self._batches]
                 for one in some
             ]
-            seconds[rows], energies[rows] = self._price_family(family, some)
+            seconds[rows], energies[rows], overfull[rows] = self._price_family(family, some)
         latency, energy = seconds @ self._counts, energies @ self._counts
         outside = np.where(self._elements, seconds, 0.0) @ self._counts
         for column, network in enumerate(self._networks):
             if network.has_chains:
                 for row, candidate in enumerate(candidates):
-                    found = _with_chains(network, candidate)
+                    *found, unfit = _with_chains(network, candidate)
                     latency[row, column], outside[row, column], energy[row, column] = found
-        return Prices(latency, (latency + (fill - 1) * outside) / fill, energy)
+                    overfull[row] |= unfit
+        return Prices(latency, (latency + (fill - 1) * outside) / fill, energy, overfull)
 
     def _price_family(
         self, family: Family, candidates: Sequence[Candidate]
-    ) -> tuple[FloatArray, FloatArray]:
+    ) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
         """Seconds and energy of every different operator, (configurations, operators)."""
         pricing: object = type(family).price_elements
         beside = pricing is HostElements.price_elements
@@ -106,6 +124,7 @@ class Pricer:
         together = family.batch([one.target for one in candidates]) if _batches(family) else None
         seconds = np.empty((len(candidates), len(self.shapes)))
         energies = np.full_like(seconds, np.nan)
+        overfull = np.zeros(len(candidates), dtype=bool)
         for place, work in enumerate(self.shapes):
             if beside and self._elements[place]:
                 for key, rows in alike.items():
@@ -115,9 +134,10 @@ class Pricer:
                 seconds[:, place] = together.seconds(work)
             else:
                 for row, candidate in enumerate(candidates):
-                    found = _figures(_price_now(work, candidate.target))
-                    seconds[row, place], energies[row, place] = found
-        return seconds, energies
+                    price = _price_now(work, candidate.target)
+                    seconds[row, place], energies[row, place] = _figures(price)
+                    overfull[row] |= _is_overfull(price)
+        return seconds, energies, overfull | _said_overfull(together, len(candidates))
 
     def _element(
         self, place: int, key: tuple[object, ...], candidate: Candidate
@@ -144,18 +164,29 @@ def _grouped(
     return found
 
 
-def _with_chains(network: Network, candidate: Candidate) -> tuple[float, float, float]:
+def _said_overfull(batch: Batch | None, count: int) -> NDArray[np.bool_]:
+    return batch.overfull if isinstance(batch, SaysOverfull) else np.zeros(count, dtype=bool)
+
+
+def _is_overfull(price: Cost) -> bool:
+    """Whether the estimate goes on although the buffers are too small."""
+    return any(TAKEN_AS_IF in text for text in price.assumed)
+
+
+def _with_chains(network: Network, candidate: Candidate) -> tuple[float, float, float, bool]:
     """Seconds, those outside the array, and energy, with factors' intermediates on chip."""
     works, _ = fuse_chains(network.works, candidate.target)
     known: dict[Work, tuple[float, float]] = {}
-    totals = np.zeros(3)
+    totals, overfull = np.zeros(3), False
     for work in works:
         shape = _shape(work)
         if shape not in known:
-            known[shape] = _figures(_price_now(shape, candidate.target))
+            price = _price_now(shape, candidate.target)
+            known[shape] = _figures(price)
+            overfull |= _is_overfull(price)
         second, energy = known[shape]
         totals += (second, second if isinstance(work.operator, ElementWork) else 0.0, energy)
-    return float(totals[0]), float(totals[1]), float(totals[2])
+    return float(totals[0]), float(totals[1]), float(totals[2]), overfull
 
 
 def _figures(price: Cost) -> tuple[float, float]:

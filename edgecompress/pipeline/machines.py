@@ -58,13 +58,11 @@ class MachineRun:
         simulated: What the simulator gave.
         predicted_cycles: Of the cost model, for the same work.
         note: What was done to run it; empty otherwise.
-        truncated: What the datapath makes of the sums, in their unit; None where it is exact.
     """
 
     simulated: Simulated
     predicted_cycles: float
     note: str = ""
-    truncated: FloatArray | None = None
 
 
 Machine = Callable[[Target, Work, IntegerLayer], MachineRun]
@@ -147,10 +145,8 @@ def _winocnn_run(target: Target, work: Work, layer: IntegerLayer) -> MachineRun:
     note = "; ".join(text for text in changed if text)
     # The simulator ends a layer with a whole cycle; what is rounded off is the error of floats.
     predicted = math.ceil(round(cost(work, strict).total_cycles, _DIGITS))
-    datapath = truncating_datapath(target)
-    truncated = None if datapath is None else truncated_sums(layer, datapath)
     if isinstance(layer, IntegerConv):
-        return MachineRun(winocnn.simulate(array, layer), predicted, note, truncated)
+        return MachineRun(winocnn.simulate(array, layer), predicted, note)
     found = min(
         (winocnn.simulate(array, conv) for conv in _as_pixels(layer, p)),
         key=lambda simulated: simulated.cycles,
@@ -159,7 +155,7 @@ def _winocnn_run(target: Target, work: Work, layer: IntegerLayer) -> MachineRun:
     rows = found.outputs.transpose(0, 2, 3, 1).reshape(images, -1, columns)
     flat = rows.reshape(-1, columns)[: layer.inputs.shape[0]]
     notes = "; ".join(text for text in (note, AS_PIXELS) if text)
-    return MachineRun(replace(found, outputs=flat), predicted, notes, truncated)
+    return MachineRun(replace(found, outputs=flat), predicted, notes)
 
 
 def truncating_datapath(target: Target) -> wino_datapath.Datapath | None:

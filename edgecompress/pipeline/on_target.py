@@ -24,9 +24,10 @@ from edgecompress.hardware.simulator.wino_datapath import (
     truncated_conv,
 )
 from edgecompress.hardware.target import Target
+from edgecompress.pipeline.array_codes import as_integer_layer
 from edgecompress.pipeline.evaluate import fidelity
 from edgecompress.pipeline.machines import machine_of, truncating_datapath
-from edgecompress.pipeline.simulate import as_integer_layer, snr_db
+from edgecompress.pipeline.simulate import snr_db
 
 SCALES = (
     "scale factors of the layers are chosen here, by their largest values and sums: those of the "

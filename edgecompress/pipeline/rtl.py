@@ -17,7 +17,7 @@ from edgecompress.core.layers import Skip
 from edgecompress.core.report import FileFact
 from edgecompress.core.rtl import RtlReport, RtlResources, RtlRun
 from edgecompress.core.samples import Samples
-from edgecompress.graph.integers import integer_layers
+from edgecompress.graph.integers import NamedLayer, integer_layers
 from edgecompress.graph.model import Model
 from edgecompress.hardware.rtl.bench import Bench, Simulator, run_bench
 from edgecompress.hardware.rtl.synthesis import synthesize
@@ -25,9 +25,11 @@ from edgecompress.hardware.rtl.verilog import Generator, generator_for
 from edgecompress.hardware.simulator.layers import IntegerConv, IntegerLayer
 from edgecompress.hardware.target import Target
 from edgecompress.hardware.target_text import Variants
+from edgecompress.pipeline.array_codes import as_array_layer, as_integer_layer
 from edgecompress.pipeline.explore_ranges import read_axis
+from edgecompress.pipeline.machines import truncating_datapath
 from edgecompress.pipeline.request import Progress, silent
-from edgecompress.pipeline.simulate import as_integer_layer, first_rows
+from edgecompress.pipeline.simulate import first_rows
 
 ROWS = 64
 """Pixels or rows of a layer in the test bench unless asked otherwise."""
@@ -63,7 +65,7 @@ class _Operands:
     layer: IntegerLayer
     name: str
     source: str
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def simulator_named(name: str | None) -> Simulator | None:
@@ -163,7 +165,7 @@ def generate(
         predicted_cycles=predicted,
         run=run,
         synthesis=synthesis,
-        notes=tuple(note for note in (operands.note, design.left_out) if note),
+        notes=tuple(note for note in (*operands.notes, design.left_out) if note),
     )
 
 
@@ -197,18 +199,29 @@ def _operands(
         if isinstance(found, Skip):
             reasons.append(found.reason)
             continue
-        whole = as_integer_layer(found)
+        whole, done = _codes(found, target)
         layer = first_rows(whole, options.rows) if options.rows else whole
         reason = generator.why_not(target, layer)
         if reason is None:
-            note = "" if options.layer else ONE_LAYER
-            return _Operands(layer=layer, name=found.name, source=samples.source, note=note)
+            notes = ("" if options.layer else ONE_LAYER, done)
+            return _Operands(layer=layer, name=found.name, source=samples.source, notes=notes)
         reasons.append(reason)
     raise Unsupported(
         f"no layer can run on {target.name}: {'; '.join(dict.fromkeys(reasons)) or 'none there'}",
         where=options.layer or model.file.path,
         hint="quantize the model first; inspect lists the layers",
     )
+
+
+def _codes(found: NamedLayer, target: Target) -> tuple[IntegerLayer, str]:
+    """A layer with the codes that the array holds, and what was done to them.
+
+    A datapath that truncates takes the weights whole.
+    """
+    if truncating_datapath(target) is not None:
+        return as_integer_layer(found), ""
+    on_array = as_array_layer(found, target)
+    return on_array.layer, on_array.note
 
 
 def _words(layer: IntegerLayer) -> str:

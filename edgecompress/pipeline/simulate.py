@@ -25,14 +25,20 @@ from edgecompress.graph.model import Model
 from edgecompress.graph.weight_statistics import statistics
 from edgecompress.hardware.simulator.layers import IntegerConv, IntegerLayer, IntegerProduct
 from edgecompress.hardware.target import Target
-from edgecompress.pipeline.machines import Machine, machine_of, operator_of
+from edgecompress.pipeline.array_codes import WIDER, as_array_layer
+from edgecompress.pipeline.machines import (
+    Machine,
+    machine_of,
+    operator_of,
+    truncated_sums,
+    truncating_datapath,
+)
 from edgecompress.pipeline.request import Progress, silent
 
 ROWS = 64
 """Pixels or rows of a layer that are simulated unless asked otherwise: a network of a few layers is
 through in seconds, and every kind of fold and edge occurs."""
 
-CODES = "weight codes of more bits in the datapath than in the file: half steps count as whole ones"
 HERE = "inputs that the graph computes in floats were quantized to 8 bits by their range"
 ALL_CYCLES = "cycles with the memory ports"
 ARRAY_CYCLES = "cycles of the array, memory not counted"
@@ -128,7 +134,7 @@ def _notes(layers: Sequence[SimulatedLayer], target: Target) -> list[str]:
     if any(layer.input_quantized_here for layer in layers):
         notes.append(HERE)
     if any(layer.weight_bits > layer.stored_bits for layer in layers):
-        notes.append(CODES)
+        notes.append(WIDER)
     if any(layer.snr_db is not None for layer in layers):
         notes.append(TRUNCATED)
     done = (part for layer in layers for part in layer.note.split("; ") if part)
@@ -136,7 +142,8 @@ def _notes(layers: Sequence[SimulatedLayer], target: Target) -> list[str]:
 
 
 def _simulated(found: NamedLayer, machine: Machine, target: Target, limit: int) -> SimulatedLayer:
-    whole = as_integer_layer(found)
+    on_array = as_array_layer(found, target)
+    whole = on_array.layer
     part = first_rows(whole, limit) if limit else whole
     ran = machine(target, _work(found, part), part)
     truth = onnxruntime_sums(replace(found, inputs=part.inputs, geometry=_geometry(part)))
@@ -151,17 +158,26 @@ def _simulated(found: NamedLayer, machine: Machine, target: Target, limit: int) 
         columns=columns,
         all_rows=_product(whole)[1],
         input_bits=found.input_bits,
-        weight_bits=found.weight_bits,
+        weight_bits=part.weight_bits,
         stored_bits=found.stored_bits,
         input_quantized_here=found.quantized_here,
         multiplications=ran.simulated.multiplications,
         cycles=cycles,
         predicted_cycles=ran.predicted_cycles,
         cycles_agree=abs(cycles - ran.predicted_cycles) <= _SAME_CYCLES * cycles,
-        outputs_agree=bool(np.array_equal(truth, ran.simulated.outputs)),
-        snr_db=None if ran.truncated is None else snr_db(truth, ran.truncated),
-        note=ran.note,
+        outputs_agree=bool(np.array_equal(truth, on_array.restored(part, ran.simulated.outputs))),
+        snr_db=_snr_db(found, target, part, truth),
+        note="; ".join(text for text in (ran.note, on_array.note) if text),
     )
+
+
+def _snr_db(found: NamedLayer, target: Target, part: IntegerLayer, truth: Array) -> float | None:
+    """Of a datapath that truncates, which takes the weights whole; None where it is exact."""
+    datapath = truncating_datapath(target)
+    if datapath is None:
+        return None
+    whole = replace(part, weights=found.weights, weight_bits=found.weight_bits)
+    return snr_db(truth, truncated_sums(whole, datapath))
 
 
 def snr_db(truth: Array, found: Array) -> float:
@@ -181,34 +197,7 @@ def _work(found: NamedLayer, layer: IntegerLayer) -> Work:
         operator=operator_of(layer),
         input_bits=0,
         output_bits=0,
-        weights=statistics(layer.weights, layer.weight_bits),
-    )
-
-
-def as_integer_layer(found: NamedLayer) -> IntegerLayer:
-    """A layer of a graph as the simulators take it."""
-    widths = {
-        "zero_point": found.zero_point,
-        "input_bits": found.input_bits,
-        "weight_bits": found.weight_bits,
-    }
-    geometry = found.geometry
-    if geometry is None:
-        return IntegerProduct(
-            inputs=found.inputs,
-            weights=found.weights,
-            input_signed=found.input_signed,
-            **widths,
-        )
-    return IntegerConv(
-        inputs=found.inputs,
-        weights=found.weights,
-        stride=geometry.stride,
-        dilation=geometry.dilation,
-        pads=geometry.pads,
-        group=geometry.group,
-        input_signed=found.input_signed,
-        **widths,
+        weights=statistics(found.weights, layer.weight_bits),
     )
 
 

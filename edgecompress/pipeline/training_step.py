@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
 from edgecompress.core.errors import Unsupported
 from edgecompress.core.training_step import (
@@ -18,12 +19,14 @@ from edgecompress.graph.work import derive_work
 from edgecompress.hardware.cost import cost
 from edgecompress.hardware.target import Target
 from edgecompress.hardware.training_step import (
+    PASSES,
+    PhaseWork,
     resident,
     training_memory,
     training_works,
     weight_elements,
 )
-from edgecompress.pipeline.estimate import FACTS, Reading
+from edgecompress.pipeline.estimate import FACTS, NARROWED, Reading
 
 AS_WRITTEN = Reading()
 FITS = "all that a step keeps fits into the {size:,} bytes on chip: only weights are loaded"
@@ -54,17 +57,14 @@ def estimate_training_step(
         raise Unsupported("no convolution and no matrix product with a constant weight to train")
     memory = training_memory(works, options)
     fits = memory.total_bytes <= target.on_chip_bytes
-    steps = [
-        (step.phase, resident(step.work) if fits else step.work)
-        for step in training_works(works, options)
-    ]
-    priced = [(phase, work, cost(work, target)) for phase, work in steps]
+    steps = tuple(training_works(works, options, target.activation_bits))
+    priced = [(step, cost(resident(step.work) if fits else step.work, target)) for step in steps]
     phases = tuple(
-        _phase(phase, [(work, one) for found, work, one in priced if found == phase])
+        _phase(phase, [(step, one) for step, one in priced if step.phase == phase])
         for phase in PHASES
     )
     energies = [phase.energy_pj for phase in phases]
-    said = dict.fromkeys(part for _, _, one in priced for part in one.assumed.split("; ") if part)
+    said = dict.fromkeys(part for _, one in priced for part in one.assumed.split("; ") if part)
     return TrainingStepReport(
         model=model.file,
         target=target.name,
@@ -78,20 +78,32 @@ def estimate_training_step(
         assumptions=tuple(text for text in said if text not in FACTS),
         notes=(
             *((FITS.format(size=target.on_chip_bytes),) if fits else ()),
+            *_widths(works, options, target.activation_bits),
             *(text for text in said if text in FACTS),
         ),
     )
 
 
-def _phase(phase: Phase, priced: list[tuple[Work, Cost]]) -> PhaseCost:
+def _widths(works: Sequence[Work], options: TrainingStepOptions, bits: int | None) -> Iterator[str]:
+    """What the only width of an array means for the step."""
+    if bits is None:
+        return
+    if options.gradient_bits > bits:
+        yield PASSES.format(bits=bits)
+    if any(weight_elements(work) and _activation_bits(work) > bits for work in works):
+        yield NARROWED.format(bits=bits)
+
+
+def _activation_bits(work: Work) -> int:
+    return 0 if isinstance(work.operator, ElementWork) else work.operator.activation_bits
+
+
+def _phase(phase: Phase, priced: list[tuple[PhaseWork, Cost]]) -> PhaseCost:
     """Totals of one phase."""
     energies = [one.energy_pj for _, one in priced]
     return PhaseCost(
         phase=phase,
-        macs=sum(
-            0 if isinstance(work.operator, ElementWork) else work.operator.macs
-            for work, _ in priced
-        ),
+        macs=sum(step.macs for step, _ in priced),
         cycles=math.fsum(one.total_cycles for _, one in priced),
         latency_s=math.fsum(one.latency_s for _, one in priced),
         moved_bytes=math.fsum(one.weight_bytes + one.activation_bytes for _, one in priced),

@@ -11,7 +11,7 @@ import pytest
 
 from edgecompress.core.errors import Unsupported
 from edgecompress.core.training_step import TrainingStepOptions
-from edgecompress.core.work import ConvWork, ElementWork, MatMulWork, TensorUse, Work
+from edgecompress.core.work import ConvWork, MatMulWork, TensorUse, Work
 from edgecompress.graph.model import Model, load_model
 from edgecompress.hardware.target import load_target
 from edgecompress.hardware.training_step import training_memory, training_works
@@ -52,9 +52,7 @@ def mlp(tmp_path: Path) -> Model:
 def macs_by_phase(works: list[Work], options: TrainingStepOptions = SGD) -> dict[str, int]:
     found: dict[str, int] = {}
     for step in training_works(works, options):
-        operator = step.work.operator
-        macs = 0 if isinstance(operator, ElementWork) else operator.macs
-        found[step.phase] = found.get(step.phase, 0) + macs
+        found[step.phase] = found.get(step.phase, 0) + step.macs
     return found
 
 
@@ -192,6 +190,30 @@ def test_a_factor_chain_has_one_gradient_for_each_factor(tmp_path: Path) -> None
     assert macs["weight gradient"] == 64 * (784 * 8 + 8 * 512 + 512 * 10)
     assert macs["backward"] == 64 * (8 * 512 + 512 * 10)
     assert report.parameters == 784 * 8 + 8 * 512 + 512 * 10
+
+
+def test_wide_gradients_run_as_passes_of_a_narrow_array(mlp: Model) -> None:
+    target = load_target("systolic-ws-32")
+    found = {
+        bits: estimate_training_step(
+            mlp, target, TrainingStepOptions(gradient_bits=bits, optimizer="adam")
+        )
+        for bits in (8, 16, 32)
+    }
+    for place, phase in enumerate(found[8].phases):
+        narrow, wide, widest = (report.phases[place] for report in found.values())
+        assert narrow.macs == wide.macs == widest.macs
+        if phase.phase in ("backward", "weight gradient"):
+            assert wide.cycles > 1.5 * narrow.cycles
+            assert widest.cycles > 1.5 * wide.cycles
+        if phase.phase == "update":
+            # weights of 32 bits, two moments of 32 and the gradient in; all but that out
+            weights = 784 * 512 + 512 * 10
+            assert narrow.moved_bytes == weights * (4 + 8 + 1 + 4 + 8)
+            assert widest.moved_bytes == weights * (4 + 8 + 4 + 4 + 8)
+    assert any("passes of 8 bits" in note for note in found[16].notes)
+    assert not any("passes" in note for note in found[8].notes)
+    assert any("priced at 8 bits" in note for note in found[8].notes)
 
 
 def test_nothing_to_train_is_refused(tmp_path: Path) -> None:

@@ -71,8 +71,10 @@ class _Tilings:
         self._columns = self._fixed_sizes(rows=False)
         self._deep = self._deep_sizes()
 
-    def cycles(self, activation_bytes: int, weight_bytes: int, largest: _OnProduct) -> float:
-        """Of the fastest tiling that fits such buffers."""
+    def cycles(
+        self, activation_bytes: int, weight_bytes: int, largest: _OnProduct
+    ) -> tuple[float, bool]:
+        """Of the fastest tiling that fits such buffers, and whether there is one."""
         tilings = [
             self._tiling(sizes) for sizes in self._sizes(activation_bytes, weight_bytes, largest)
         ]
@@ -81,7 +83,8 @@ class _Tilings:
             for one in tilings
             if one.activations <= activation_bytes and one.weights <= weight_bytes
         ]
-        if not fitting:
+        fits = bool(fitting)
+        if not fits:
             fitting = [min(tilings, key=lambda one: one.activations + one.weights)]
         best = math.inf
         for one in sorted(_worth_playing(fitting), key=lambda one: one.bound):
@@ -90,7 +93,7 @@ class _Tilings:
             if math.isnan(one.total):
                 one.total = play(self._trial(one.sizes).runs(), shared_port=True).total
             best = min(best, one.total)
-        return best
+        return best, fits
 
     def _tiling(self, sizes: _Sizes) -> _Tiling:
         found = self._known.get(sizes)
@@ -146,8 +149,10 @@ class _OnProduct:
         self._columns: dict[int, int] = {}
         self._tilings: dict[tuple[int, int, int, float], _Tilings] = {}
 
-    def cycles(self, shape: tuple[int, int, int], port: float, rooms: tuple[int, int]) -> float:
-        """Of the fastest tiling.
+    def cycles(
+        self, shape: tuple[int, int, int], port: float, rooms: tuple[int, int]
+    ) -> tuple[float, bool]:
+        """Of the fastest tiling, and whether the buffers hold one.
 
         Args:
             shape: Height and width of the array, and its sums below each column.
@@ -210,10 +215,15 @@ class SystolicBatch:
     Args:
         flow: The dataflow.
         targets: All of its family.
+
+    Attributes:
+        overfull: The targets whose buffers did not hold the operands of one fold of an operator
+            that was priced.
     """
 
     def __init__(self, flow: Dataflow, targets: Sequence[Target]) -> None:
         self._flow, self._targets = flow, tuple(targets)
+        self.overfull = np.zeros(len(targets), dtype=bool)
         found = [parameters_of(target) for target in targets]
         self._rooms = [(p.activation_buffer_bytes, p.weight_buffer_bytes) for p in found]
         self._shapes = [(p.array_rows, p.array_columns, p.accumulator_words) for p in found]
@@ -231,7 +241,8 @@ class SystolicBatch:
                 known = _on_product(as_product(work, target).product, self._flow)
                 products[widths] = known
             port = target.dram_bytes_per_cycle
-            cycles = known.cycles(self._shapes[place], port, self._rooms[place])
+            cycles, fits = known.cycles(self._shapes[place], port, self._rooms[place])
+            self.overfull[place] |= not fits
             overhead = target.operator_overhead_s * target.clock_hz
             found[place] = (cycles + overhead) / target.clock_hz
         return found
