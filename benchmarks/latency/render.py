@@ -293,6 +293,29 @@ def speed() -> str:
     )
 
 
+def training() -> str:
+    """Ratios of a training step beside the published ones."""
+
+    def times(value: float | None, unit: str = "x") -> str:
+        return "not known" if value is None else f"{value:.3g}{unit}"
+
+    return table(
+        ("batch", "array", "speed", "energy", "parameters", "all that a step keeps"),
+        (
+            (
+                row["batch"],
+                f"`{row['array']}`",
+                times(row["speed"]),
+                times(row["energy"], "x less"),
+                times(row["parameter_memory"], "x less"),
+                times(row["step_memory"], "x less"),
+            )
+            for row in read(LATENCY, "training_step")["ratios"]
+        ),
+        right=(0, 2, 3, 4, 5),
+    )
+
+
 def checks() -> str:
     """What is checked, in short, for the first page."""
     layers = [row[1] for row in agreements()]
@@ -341,6 +364,7 @@ BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
         "speed": speed,
     },
     README: {"checks": checks},
+    ROOT / "docs" / "training-step.md": {"training": training},
 }
 
 

@@ -1,7 +1,8 @@
-"""Weight codes as an array holds them: no wider than in the file, with zero at a code or between two.
+"""Weight codes as an array holds them: as wide as in the file, whatever zero they are about.
 
 A weight with half steps is an odd integer w in units of half a step, one bit wider than its code.
-The array runs the code c of w = 2 c + 1 instead. What it leaves out is made up for at its outputs:
+The array runs the code c of w = 2 c + 1 instead (or of w = 2 c - 1, where that leaves the codes
+nearer to being symmetric). What it leaves out is made up for at its outputs:
 
     sum of w (x - z) = 2 x sum of c (x - z) + sum of (x - z)
 
@@ -32,12 +33,12 @@ from edgecompress.hardware.simulator.layers import (
 from edgecompress.hardware.target import Target
 
 HALF_STEPS = (
-    "weights with half steps run as the codes c of 2 c + 1 or 2 c - 1, as wide as in the file: their"
-    " sums are doubled, and the sum of the inputs is added or taken off, outside the array"
+    "weights with half steps run as codes as wide as in the file: outside the array their sums are"
+    " doubled and the sum of the inputs is added, one for all output channels (of a group)"
 )
 ZERO_POINTS = (
-    "weights with a zero point run as codes as wide as in the file: the sum of the inputs, times"
-    " what was taken off the weights, is added outside the array"
+    "weights with a zero point run as codes as wide as in the file: outside the array the sum of"
+    " the inputs, times what was taken off the weights, is added"
 )
 WIDER = "weight codes that do not fit the width in the file run with the bits that they need"
 _WIDEST = 8  # Source: codes of more bits are no layers (`graph.integer_codes.WIDE`)
