@@ -8,6 +8,9 @@ takes minutes a run: its times (wall clock only, two cores that did other work t
 runs whose cycles are in tests/unit/data/scalesim_resnet18.csv, scalesim 3.0.0 with numpy below 2.
 The devices are not the same, only the network: what is compared is the time to an answer. Compare
 processor time; wall clock depends on what else the machine does.
+
+Ours and Vela's, which measure the values of weights, get the same ones: uniform 8-bit codes, seeded
+by layer. ZigZag and SCALE-Sim read no values.
 """
 
 from __future__ import annotations
@@ -25,12 +28,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+from layered import WEIGHTS, weight_codes
+from layered import resnet18 as layers_of_resnet18
 from networks import resnet18
 
-from edgecompress.graph.model import load_model
+from edgecompress.core.grids import GRIDS
+from edgecompress.core.tensors import Affine
+from edgecompress.graph.model import Model, load_model
+from edgecompress.graph.pack import pack
+from edgecompress.graph.save import save_model
 from edgecompress.graph.work import derive_work
-from edgecompress.hardware.cost import cost, estimate
+from edgecompress.hardware.cost import cost, estimate, weight_values
 from edgecompress.hardware.models._ethos_blocks import choose_blocks
 from edgecompress.hardware.target import load_target
 from edgecompress.pipeline.estimate import estimate_latency
@@ -40,6 +50,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "peers.json"
 RUNS = 9
 NOW, EARLIER = "measured in this run", "measured earlier"
+UNIFORM, UNREAD = "uniform, 8 bits", "values not read"
 OURS = ("ethos-u55-256", "systolic-ws-32", "systolic-os-32", "cortex-m7")
 SCALESIM_SECONDS = {"ws 32 x 32": 367, "os 32 x 32": 253, "ws 16 x 16": 474, "os 16 x 16": 556}
 
@@ -52,15 +63,26 @@ class Took:
     processor: float | None
 
 
-def row(tool: str, device: str, took: Took, cycles: float | None, how: str) -> dict[str, Any]:
+def row(
+    names: tuple[str, str], took: Took, cycles: float | None, weights: str, how: str
+) -> dict[str, Any]:
+    """A tool on a device: the time to an answer, from the network to the cycles."""
     return {
-        "tool": tool,
-        "device": device,
-        "wall_s": float(f"{took.wall:.3g}"),
-        "processor_s": None if took.processor is None else float(f"{took.processor:.3g}"),
+        "tool": names[0],
+        "device": names[1],
+        "weights": weights,
+        "wall_s": rounded(took.wall),
+        "processor_s": rounded(took.processor),
+        "counting_processor_s": None,
+        "pricing_processor_s": None,
         "cycles": None if cycles is None else round(cycles),
         "how": how,
     }
+
+
+def rounded(seconds: float | None) -> float | None:
+    """To three digits."""
+    return None if seconds is None else float(f"{seconds:.3g}")
 
 
 def median_of(work: Callable[[], object]) -> Took:
@@ -87,27 +109,51 @@ def child(command: list[str]) -> tuple[Took, dict[str, Any]]:
     return Took(wall, spent), json.loads(done.stdout)
 
 
-def ours(path: Path) -> list[dict[str, Any]]:
-    """Our estimate of a network in memory: whole, and with its operators counted before."""
-    model = load_model(path, normalize=False)
-    works = derive_work(model, {})
+def with_uniform_codes(source: Path, output: Path) -> Model:
+    """The network with the weights that Vela gets, written and read again."""
+    model, table = load_model(source), layers_of_resnet18()
+    layers = [layer for layer in table.layers.values() if layer.kind in ("conv", "fc")]
+    for layer, found in zip(layers, model.find_layers().layers, strict=True):
+        name = model.weight_name(found)
+        value = model.ir.graph.initializers[name].const_value
+        if value is None:
+            raise TypeError(name)
+        codes = weight_codes(table, layer, WEIGHTS[0]).transpose(0, 3, 1, 2)
+        shaped = codes.reshape([int(size) for size in value.shape.numpy()])
+        scale = np.ones((1,) * shaped.ndim, np.float32)
+        model.quantized[name] = Affine(shaped, scale, GRIDS["8"])
+    pack(model, activations=False, keep_names=False)
+    save_model(model, output)
+    return load_model(output, normalize=False)
+
+
+def ours(folder: Path) -> list[dict[str, Any]]:
+    """Our estimate of a network in memory: whole, and its two parts."""
+    path = folder / "resnet18.onnx"
+    onnx.save(resnet18(), path)
+    model = with_uniform_codes(path, folder / "uniform.onnx")
     rows = []
     for name in OURS:
         target = load_target(name)
+        count = partial(derive_work, model, {}, statistics=weight_values(target))
         cycles = estimate_latency(model, target).latency_s * target.clock_hz
         took = median_of(partial(estimate_latency, model, target))
-        rows.append(row("edgecompress", name, took, cycles, NOW))
-        took = median_of(partial(estimate, works, target))
-        rows.append(row("edgecompress", f"{name}, operators counted before", took, None, NOW))
+        weights = UNREAD if weight_values(target) == "none" else UNIFORM
+        parts = {
+            "counting_processor_s": rounded(median_of(count).processor),
+            "pricing_processor_s": rounded(median_of(partial(estimate, count(), target)).processor),
+        }
+        rows.append(row(("edgecompress", name), took, cycles, weights, NOW) | parts)
     return rows
 
 
 def vela(python: str) -> list[dict[str, Any]]:
     """Vela, on a file that is written first (a fraction of a second)."""
-    command = [python, str(HERE / "vela_run.py"), "resnet18", "uniform", "ethos-u55-256"]
+    command = [python, str(HERE / "vela_run.py"), "resnet18", WEIGHTS[0], "ethos-u55-256"]
     took, found = child([*command, "Ethos_U55_High_End_Embedded", "Shared_Sram"])
     name = f"ethos-u-vela {found['vela']}"
-    return [row(name, "ethos-u55-256", took, float(found["summary"]["cycles_total"]), NOW)]
+    cycles = float(found["summary"]["cycles_total"])
+    return [row((name, "ethos-u55-256"), took, cycles, UNIFORM, NOW)]
 
 
 def with_kernel_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -128,7 +174,7 @@ def zigzag(python: str, folder: Path) -> list[dict[str, Any]]:
     onnx.save(with_kernel_shapes(resnet18()), path)
     took, found = child([python, str(HERE / "zigzag_run.py"), str(path)])
     name = f"zigzag-dse {found['version']}"
-    return [row(name, "tpu_like 32 x 32", took, found["cycles"], NOW)]
+    return [row((name, "tpu_like 32 x 32"), took, found["cycles"], UNREAD, NOW)]
 
 
 def kept(tool: str) -> list[dict[str, Any]]:
@@ -142,15 +188,14 @@ def kept(tool: str) -> list[dict[str, Any]]:
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        path = folder / "resnet18.onnx"
-        onnx.save(resnet18(), path)
-        rows = ours(path)
+        rows = ours(folder)
         python = os.environ.get("EDGECOMPRESS_VELA_PYTHON", "")
         rows += vela(python) if python else kept("ethos-u-vela")
         python = os.environ.get("EDGECOMPRESS_ZIGZAG_PYTHON", "")
         rows += zigzag(python, folder) if python else kept("zigzag")
     for device, seconds in SCALESIM_SECONDS.items():
-        rows.append(row("scalesim 3.0.0", device, Took(seconds, None), None, EARLIER))
+        names = "scalesim 3.0.0", device
+        rows.append(row(names, Took(seconds, None), None, UNREAD, EARLIER))
     for one in rows:
         print(*one.values())
     RESULTS.parent.mkdir(exist_ok=True)

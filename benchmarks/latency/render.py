@@ -281,16 +281,20 @@ def speed() -> str:
     )
     peers = []
     for row in read(LATENCY, "peers")["results"]:
-        if row["tool"] == "edgecompress" and row["cycles"] is None:
-            continue
-        processor = row["processor_s"]
+        processor, parts = row["processor_s"], []
+        for part in ("counting_processor_s", "pricing_processor_s"):
+            parts.append("" if row[part] is None else f"{row[part]:.3g}")
         seconds = f"{row['wall_s']:.3g}, wall clock" if processor is None else f"{processor:.3g}"
-        peers.append((row["tool"], row["device"], seconds))
-    return (
-        table(("ResNet-18, one thread", "bar", "found"), rows)
-        + "\n\n"
-        + table(("tool", "device", "processor seconds"), peers)
+        peers.append((row["tool"], row["device"], row["weights"], seconds, *parts))
+    head = (
+        "tool",
+        "device",
+        "weights",
+        "processor seconds",
+        "of it counting operators",
+        "of it pricing",
     )
+    return table(("ResNet-18, one thread", "bar", "found"), rows) + "\n\n" + table(head, peers)
 
 
 def training() -> str:

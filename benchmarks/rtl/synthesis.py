@@ -35,9 +35,10 @@ RESULTS = Path(__file__).parent / "results" / "synthesis.json"
 WEIGHT_BITS = (2, 3, 4, 6, 8)
 ENDS = (2, 8)
 JOBS = 2
-ORDER = ("fit", "held out", "check")
+ORDER = ("fit", "check", "held out")
 FIT_SIZES = ((1, 1), (2, 2), (2, 4), (4, 2), (4, 4))
 TALL = ((8, 1), (16, 1), (24, 1), (32, 1))
+# (size, width of the weights) in look-up tables, and sizes with DSP blocks.
 LARGER = (
     ((12, 12), 3),
     ((12, 12), 8),
@@ -230,7 +231,7 @@ def _measured(case: Case) -> dict[str, Any]:
 
 def verilog_digest(design: Design) -> str:
     """Of a design's text without comments and spacing: 16 hexadecimal digits of its SHA-256."""
-    words = re.sub(r"//[^\n]*", "", design.text).split()
+    words = re.sub(r"//[^\n]*|/\*.*?\*/", "", design.text, flags=re.DOTALL).split()
     return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16]
 
 

@@ -76,6 +76,14 @@ PICKS = ("latency", "resources", "energy", "balanced")
             help="Look at N combinations drawn at random. Default: all, at most 200,000.",
         ),
         click.option(
+            "--refine",
+            "refined",
+            metavar="N",
+            type=click.IntRange(min=0),
+            help="Look at N points more, near the best, between those of ranges; 0: none. "
+            "Default: as many as of the grid, at most 1,000.",
+        ),
+        click.option(
             "--seed",
             metavar="N",
             type=click.IntRange(min=0),
@@ -121,6 +129,7 @@ def explore(
     networks: str,
     weights: tuple[float, ...],
     points: int | None,
+    refined: int | None,
     seed: int,
     state: str | None,
     pick: str,
@@ -145,6 +154,7 @@ def explore(
     from edgecompress.cli.progress import progress_on_stderr
     from edgecompress.cli.publish import check_report_files, check_writable, publish
     from edgecompress.cli.reading import read_assumed_bits, read_input_shapes, read_option
+    from edgecompress.cli.streams import say
     from edgecompress.core.errors import GateNotMet
     from edgecompress.core.quantities import read_size
     from edgecompress.hardware.target_text import target_text
@@ -178,6 +188,7 @@ def explore(
                 networks="worst" if networks == "worst" else "mean",
                 weights=weights,
                 points=points,
+                refined=refined,
                 seed=seed,
                 state=Path(state) if state else None,
                 input_shapes=read_input_shapes(input_shapes),
@@ -185,6 +196,7 @@ def explore(
                 torch_factory=torch_factory,
                 trust_input=trust_input,
                 progress=progress,
+                tell=(lambda _: None) if run.quiet else say,
             )
         )
     if write_target and report.front:

@@ -85,7 +85,8 @@ class ExplorationReport:
         axes: What was varied.
         grid_points: All combinations.
         tried_points: Those that were looked at; fewer than all where a sample was drawn.
-        feasible_points: Those that were priced.
+        refined_points: Those that were looked at besides, near the best.
+        feasible_points: Those of both that were priced.
         dropped: The others, by reason.
         layer_shapes: Different operators over all networks.
         layer_configurations: Different pairs of operator and configuration that were priced.
@@ -94,6 +95,7 @@ class ExplorationReport:
         cloud_scores, cloud_shares: Of at most 2,000 feasible points, for a plot.
         assumptions: In words.
         seed: Of the order, and of the sample.
+        edges: Picks that lie at the edge of a varied range, in words.
     """
 
     models: tuple[FileFact, ...]
@@ -106,6 +108,7 @@ class ExplorationReport:
     axes: tuple[Axis, ...]
     grid_points: int
     tried_points: int
+    refined_points: int
     feasible_points: int
     dropped: tuple[Dropped, ...]
     layer_shapes: int
@@ -116,6 +119,7 @@ class ExplorationReport:
     cloud_shares: tuple[float, ...]
     assumptions: tuple[str, ...]
     seed: int
+    edges: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

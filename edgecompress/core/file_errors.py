@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
+
+_KIND = re.compile(
+    r"^(Input|String|Value|List|Dictionary|Tuple|Data|Number|Decimal|Object) should"
+)
+"""How the messages of pydantic begin: what kind of value it is goes without saying."""
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -35,8 +41,12 @@ def _describe(item: dict[str, Any], model: type[BaseModel]) -> str:
         case "value_error":
             message = str(item["msg"]).removeprefix("Value error, ")
             return f"{path}: {message}" if path else message
+        case "string_too_short" | "too_short":
+            return f"{path}: should not be empty"
+        case "string_pattern_mismatch":
+            return f"{path}: {_shorten(repr(item['input']))} is not of the form expected"
         case _:
-            message = str(item["msg"]).replace("Input should", "should")
+            message = _KIND.sub("should", str(item["msg"]))
             return f"{path}: {message}, not {_shorten(repr(item['input']))}"
 
 

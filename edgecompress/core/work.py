@@ -67,6 +67,12 @@ class ConvWork:
     output_on_chip: bool = False
 
     @property
+    def weight_elements(self) -> int:
+        """Weights."""
+        taps = self.kernel[0] * self.kernel[1]
+        return self.out_channels * self.in_channels // self.group * taps
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of a direct convolution."""
         pixels = (
@@ -99,6 +105,11 @@ class MatMulWork:
     weight_storage_bits: int = 0
     input_on_chip: bool = False
     output_on_chip: bool = False
+
+    @property
+    def weight_elements(self) -> int:
+        """Elements of the second operands, those that are used again once."""
+        return self.count // self.repeats * self.inner * self.columns
 
     @property
     def macs(self) -> int:

@@ -131,12 +131,12 @@ class _EngineTables:
 
 
 ENGINE = _EngineTables(
-    control=238.7,
-    window_column=43.6,
-    tap_bit=0.575,
-    unit_bit=1.772,
-    tree_bit=1.119,
-    sum_bit=2.645,
+    control=254.5,
+    window_column=34.2,
+    tap_bit=0.685,
+    unit_bit=1.795,
+    tree_bit=1.116,
+    sum_bit=2.379,
 )
 
 

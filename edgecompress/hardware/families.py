@@ -77,8 +77,12 @@ class SpeakingFamily(Protocol):
 class Batch(Protocol):
     """Some targets of one family, side by side."""
 
-    def seconds(self, work: Work) -> FloatArray:
-        """`Cost.latency_s` of a convolution or a matrix product on each of the targets."""
+    def figures(self, work: Work) -> tuple[FloatArray, FloatArray]:
+        """Of a convolution or a matrix product on each of the targets.
+
+        Returns:
+            `Cost.latency_s`, and `Cost.energy_pj`, NaN where the target states none.
+        """
         ...
 
 

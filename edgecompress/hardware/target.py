@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -80,14 +81,19 @@ class Energy(BaseModel):
 
     def mac_energy_pj(self, activation_bits: int, weight_bits: int) -> float:
         """Energy of a multiply-accumulate of these widths."""
-        entries = sorted(
-            (int(a) * int(w), int(a), int(w), pj)
-            for (a, w), pj in ((key.split("x"), pj) for key, pj in self.mac_pj.items())
-        )
-        for _, a, w, pj in entries:
+        for _, a, w, pj in self._entries:
             if a >= activation_bits and w >= weight_bits:
                 return pj
-        return entries[-1][3]
+        return self._entries[-1][3]
+
+    @cached_property
+    def _entries(self) -> tuple[tuple[int, int, int, float], ...]:
+        """(bits of both, of the activation, of the weight, picojoules), the narrowest first."""
+        found = []
+        for key, pj in self.mac_pj.items():
+            a, w = map(int, key.split("x"))
+            found.append((a * w, a, w, pj))
+        return tuple(sorted(found))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,8 @@ class Timeline:
         weight_bytes, activation_bytes: Moved over the memory port.
         on_chip_bytes: On-chip memory that is occupied at the same time.
         buffer_bytes: Read from and written to on-chip buffers, for the energy.
+        multiplications: That the array does, for the energy; None: the multiply-accumulates of the
+            operator.
     """
 
     compute: float
@@ -38,6 +40,7 @@ class Timeline:
     decode: float = 0.0
     on_chip_bytes: float = 0.0
     buffer_bytes: float = 0.0
+    multiplications: float | None = None
 
 
 def as_cost(work: Work, target: Target, timeline: Timeline, *assumed: str) -> Cost:
@@ -83,19 +86,26 @@ def _energy(work: Work, target: Target, timeline: Timeline) -> EnergySplit | Non
     energy = target.energy
     if energy is None:
         return None
-    mac_pj = 0.0
-    if not isinstance(work.operator, ElementWork):
-        operator = work.operator
-        mac_pj = operator.macs * energy.mac_energy_pj(
-            stored_width(operator.activation_bits, target),
-            min(operator.weight_bits, target.weight_stream.weight_bits),
-        )
+    multiplications = timeline.multiplications
+    if multiplications is None:
+        multiplications = 0 if isinstance(work.operator, ElementWork) else work.operator.macs
     moved = timeline.weight_bytes + timeline.activation_bytes
     return EnergySplit(
-        mac_pj=mac_pj,
+        mac_pj=multiplications * multiplication_pj(work, target),
         on_chip_pj=timeline.buffer_bytes * energy.on_chip_pj_per_byte,
         dram_pj=moved * energy.dram_pj_per_byte,
         static_pj=energy.static_w * 1e12 * timeline.total / target.clock_hz,
+    )
+
+
+def multiplication_pj(work: Work, target: Target) -> float:
+    """Energy of one multiplication of an operator; 0 without any, or where none is stated."""
+    operator = work.operator
+    if target.energy is None or isinstance(operator, ElementWork):
+        return 0.0
+    return target.energy.mac_energy_pj(
+        stored_width(operator.activation_bits, target),
+        min(operator.weight_bits, target.weight_stream.weight_bits),
     )
 
 

@@ -120,13 +120,10 @@ def resident(work: Work) -> Work:
 def weight_elements(work: Work) -> int:
     """Trainable weights of a convolution or of a product with a constant; 0 for the rest."""
     match work.operator:
-        case ConvWork() as conv:
-            taps = conv.kernel[0] * conv.kernel[1]
-            return conv.out_channels * conv.in_channels // conv.group * taps
-        case MatMulWork(constant=True) as product:
-            return product.count // product.repeats * product.inner * product.columns
-        case MatMulWork() | ElementWork():
+        case ElementWork() | MatMulWork(constant=False):
             return 0
+        case operator:
+            return operator.weight_elements
 
 
 def training_memory(works: Sequence[Work], options: TrainingStepOptions) -> TrainingMemory:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edgecompress.core.work import ConvWork, ElementWork, Work
+from edgecompress.core.work import ElementWork, MatMulWork, Work
 from edgecompress.hardware.target import Target
 
 UNMEASURED = "weight values are not at hand: the code is taken to be as wide as the weights"
@@ -34,9 +34,11 @@ def weight_traffic(work: Work, target: Target) -> WeightTraffic:
     The second operand of a product of two activations has the width of an activation and is not
     coded.
     """
-    stream = target.weight_stream
-    elements, constant = _elements(work)
-    if not constant:
+    stream, operator = target.weight_stream, work.operator
+    if isinstance(operator, ElementWork):
+        raise TypeError("element-wise work has no weights")
+    elements = operator.weight_elements
+    if isinstance(operator, MatMulWork) and not operator.constant:
         width = _activation_bits(work, target)
         return WeightTraffic(byte_count=elements * width / 8, decode_cycles=0.0, elements=elements)
     bits, assumed = _bits(work, target, elements)
@@ -47,19 +49,6 @@ def weight_traffic(work: Work, target: Target) -> WeightTraffic:
         elements=elements,
         assumed=assumed,
     )
-
-
-def _elements(work: Work) -> tuple[int, bool]:
-    """Weights, and whether they are constant."""
-    match work.operator:
-        case ConvWork() as conv:
-            taps = conv.kernel[0] * conv.kernel[1]
-            return conv.out_channels * conv.in_channels // conv.group * taps, True
-        case ElementWork():
-            raise TypeError("element-wise work has no weights")
-        case product:
-            elements = product.count // product.repeats * product.inner * product.columns
-            return elements, product.constant
 
 
 def _activation_bits(work: Work, target: Target) -> int:

@@ -104,9 +104,17 @@ def as_array_layer(found: NamedLayer, target: Target) -> ArrayLayer:
     They have the width that the cost models price: that of a weight in the file, or of the array
     if that is less. Weights that need more keep it.
     """
-    whole = as_integer_layer(found)
-    bits = min(found.stored_bits, target.weight_stream.weight_bits, _WIDEST)
-    none = np.zeros(1, np.int64)
+    stored = min(found.stored_bits, _WIDEST)
+    for bits in sorted({min(stored, target.weight_stream.weight_bits), stored}):
+        held = _held(found, bits)
+        if held is not None:
+            return held
+    return ArrayLayer(layer=as_integer_layer(found), offset=np.zeros(1, np.int64))
+
+
+def _held(found: NamedLayer, bits: int) -> ArrayLayer | None:
+    """A layer with codes of that width; None where its weights have none."""
+    whole, none = as_integer_layer(found), np.zeros(1, np.int64)
     if _fit(found.weights, bits):
         return ArrayLayer(layer=replace(whole, weight_bits=bits), offset=none)
     if np.all(found.weights & 1):
@@ -121,7 +129,7 @@ def as_array_layer(found: NamedLayer, target: Target) -> ArrayLayer:
     if _fit(codes, bits):
         layer = replace(whole, weights=codes, weight_bits=bits)
         return ArrayLayer(layer=layer, offset=offset, note=ZERO_POINTS)
-    return ArrayLayer(layer=whole, offset=none)
+    return None
 
 
 def input_sums(layer: IntegerLayer) -> IntArray:

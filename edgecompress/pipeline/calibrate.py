@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecompress.core.arrays import FloatArray, Shape
 from edgecompress.core.errors import DataInvalid, InputOutputFailed
 from edgecompress.core.exploration import CalibratedLayer, CalibrationReport
-from edgecompress.core.work import Work
+from edgecompress.core.work import ElementWork, Work
 from edgecompress.graph.model import Model
 from edgecompress.graph.work import derive_work
 from edgecompress.hardware.cost import cost
@@ -42,6 +43,18 @@ _SECONDS = ("seconds", "latency_s", "s")
 
 NO_MEMORY = "no operator's time depends on the memory: its efficiency is left as it is"
 AT_END = "the fit wants all of the memory's peak, or the least there is: look at dram_bytes_per_s"
+OFF = 0.1
+HALF = 0.5
+"""Assumed: an operator further off than the first, or a memory that gives less than the second of
+its peak, is worth a look."""
+ARRAY = (
+    "compute-bound operators stay off by {error} in the median ({far} of {all} by more than "
+    "{limit:.0f} % in one direction): the array's own numbers (clock, rows, columns) look wrong"
+)
+SQUEEZED = (
+    "the fit wants only {share:.2g} of the memory's peak and an overhead, and operators stay off "
+    "by up to {worst:.0f} %: the array's own numbers (clock, rows, columns) look wrong"
+)
 NOT_TIMED = "the model takes it to need no time on this target"
 NOT_THERE = "no operator of this name"
 
@@ -152,7 +165,7 @@ def calibrate(
             for place, work in enumerate(works)
         ),
         unused=unused,
-        notes=tuple(_notes(fit, shares)),
+        notes=(*_notes(fit, shares), *_array_notes(works, (target, calibrated), after / measured)),
     )
     return _sourced(calibrated, report), report
 
@@ -256,11 +269,48 @@ def _notes(fit: Fit, shares: Sequence[float]) -> Iterator[str]:
         yield AT_END
 
 
+def _array_notes(
+    works: Sequence[Work], targets: tuple[Target, Target], ratios: FloatArray
+) -> Iterator[str]:
+    """What is left that neither of the two numbers can repair.
+
+    Args:
+        works: The operators.
+        targets: Before and after the fit.
+        ratios: Predicted over measured after the fit.
+    """
+    bound = ratios[_waits_for_the_array(works, targets)] - 1
+    far = max((bound > OFF).sum(), (bound < -OFF).sum(), key=int)
+    if far >= 2 and 2 * far >= len(bound):
+        yield ARRAY.format(
+            error=f"{np.median(bound) * 100:+.0f} %", far=int(far), all=len(bound), limit=OFF * 100
+        )
+        return
+    worst, after = float(np.abs(ratios - 1).max()), targets[1]
+    if after.dram_efficiency_share < HALF and after.operator_overhead_s and worst > OFF:
+        yield SQUEEZED.format(share=after.dram_efficiency_share, worst=worst * 100)
+
+
+def _waits_for_the_array(works: Sequence[Work], targets: Iterable[Target]) -> NDArray[np.bool_]:
+    """Convolutions and products that a memory without limit would hardly make faster."""
+    found = np.zeros(len(works), dtype=bool)
+    for target in targets:
+        bare = replace(target, operator_overhead_s=0.0)
+        free = replace(bare, dram_bytes_per_s=bare.dram_bytes_per_s * 1e6)
+        found |= _seconds_on(works, free) >= (1 - OFF) * _seconds_on(works, bare)
+    inside = [not isinstance(work.operator, ElementWork) for work in works]
+    return found & np.array(inside, dtype=bool)
+
+
+def _worst(report: CalibrationReport) -> float:
+    return max(abs(one.after_s / one.measured_s - 1) for one in report.layers)
+
+
 def _sourced(target: Target, report: CalibrationReport) -> Target:
     """Sources and the stated error as they are after the fit."""
     origin = (
         f"measured: fitted to {len(report.layers)} layers of {Path(report.measurements).name}, "
-        f"median error {report.median_error * 100:.2g} %"
+        f"median error {report.median_error * 100:.2g} %, worst {_worst(report) * 100:.2g} %"
     )
     sources = dict(target.sources)
     sources["operator_overhead_s"] = origin

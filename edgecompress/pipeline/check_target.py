@@ -10,9 +10,11 @@ from pathlib import Path
 from edgecompress.core.errors import ConfigurationInvalid, InputOutputFailed
 from edgecompress.core.exploration import TargetCheck, TargetCheckReport
 from edgecompress.hardware.families import family_named
+from edgecompress.hardware.models._systolic import Parameters, why_sums_are_narrow
 from edgecompress.hardware.parts import list_parts, load_part
 from edgecompress.hardware.target import TARGET_FOLDER, Target, list_targets, read_target
 from edgecompress.hardware.target_text import numbers_of
+from edgecompress.pipeline.explore_buffers import said_small
 
 KINDS = ("measured", "published", "arithmetic", "explored", "assumed", "stated")
 """What a source says of its number; ``stated`` is every source that says it in other words."""
@@ -61,7 +63,7 @@ def check_targets(names: Sequence[str]) -> TargetCheckReport:
 
     Raises:
         ConfigurationInvalid: A name that is neither.
-        InputOutputFailed: A file that cannot be read.
+        InputOutputFailed: A file that is not there or cannot be read.
     """
     return TargetCheckReport(targets=tuple(check_target(name) for name in names))
 
@@ -86,14 +88,15 @@ def check_target(name: str) -> TargetCheck:
         )
     found, used, available = _part(target)
     unknown = (found,) if found and not available else ()
+    narrow = why_sums_are_narrow(target) if isinstance(target.parameters, Parameters) else None
     unfit = (found,) if found and available else ()
     return TargetCheck(
         file=name,
         family=target.family,
-        problems=unknown,
+        problems=(*unknown, *((narrow,) if narrow else ())),
         warnings=(*_implausible(target), *unfit),
         sources=source_kinds(target),
-        part=target.part,
+        part=target.part if available else "",
         used=used,
         available=available,
     )
@@ -111,8 +114,17 @@ def source_kinds(target: Target) -> dict[str, int]:
     return {kind: found.count(kind) for kind in KINDS if kind in found}
 
 
+def looks_like_a_path(name: str) -> bool:
+    """Whether a file is meant, and not one of the targets that have a name."""
+    path = Path(name)
+    return path.suffix == ".toml" or len(path.parts) != 1 or path.is_dir()
+
+
 def _content(name: str) -> bytes:
     path = TARGET_FOLDER / f"{name}.toml" if name in list_targets() else Path(name)
+    if looks_like_a_path(name) and not path.is_file():
+        reason = "a folder, not a file" if path.is_dir() else "no such file"
+        raise InputOutputFailed(reason, where=name)
     if not path.is_file():
         known = ", ".join(list_targets())
         raise ConfigurationInvalid(
@@ -141,6 +153,7 @@ def _implausible(target: Target) -> Iterator[str]:
         yield "a byte on chip takes more energy than one of the memory"
     if target.model_error is None and source_kinds(target).keys() == {"assumed"}:
         yield "every number is assumed"
+    yield from said_small(numbers)
 
 
 def _part(target: Target) -> tuple[str, dict[str, int], dict[str, int]]:

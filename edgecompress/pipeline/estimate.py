@@ -40,6 +40,7 @@ BATCH = "an open batch axis was taken as 1"
 NARROWED = "activations wider than {bits} bits are priced at {bits} bits, the only width there is"
 FIXED = "weights are moved as {bits} bits whatever their width: fewer bits save no time here"
 PAIRED = "the device works on {images} images together: one alone takes as long as {images}"
+ENERGY = "energy by assumed figures of another process: for comparing designs, not for a data sheet"
 ASKED = "as asked: float activations are taken to have {activations} bits, float weights {weights}"
 """Sentences that hold for a whole report are in it once and not on every operator."""
 
@@ -243,5 +244,15 @@ def _sentences(
         facts.append(FIXED.format(bits=moved))
     if _unused_images(works, target) > 1:
         facts.append(PAIRED.format(images=images_per_pass(target)))
+    if target.energy is not None and _assumes_energy(target):
+        facts.append(ENERGY)
     facts += notes(works, target)
     return tuple(assumed), tuple(facts)
+
+
+def _assumes_energy(target: Target) -> bool:
+    """Whether a figure of the energy is one of another device, or a guess."""
+    return any(
+        path.startswith("energy.") and source.startswith("assumed")
+        for path, source in target.sources
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,9 +30,10 @@ from edgecompress.hardware.parts import Part, list_parts, load_part
 from edgecompress.hardware.target import Target, load_target
 from edgecompress.hardware.target_text import target_document
 from edgecompress.pipeline.estimate import BATCH
-from edgecompress.pipeline.explore_defaults import default_axes
+from edgecompress.pipeline.explore_defaults import default_axes, finer_paths
 from edgecompress.pipeline.explore_pricing import Network, Pricer
-from edgecompress.pipeline.explore_ranges import read_axis
+from edgecompress.pipeline.explore_ranges import is_whole_range, read_axis
+from edgecompress.pipeline.explore_refine import Refinement, priced, priced_row
 from edgecompress.pipeline.explore_search import Search
 from edgecompress.pipeline.explore_space import Candidate, Limits, Space, part_limits
 from edgecompress.pipeline.explore_state import Chunk, Row, State, exploration_key
@@ -42,8 +43,16 @@ from edgecompress.pipeline.versions import versions
 
 MOST_POINTS = 200_000
 CHUNK_POINTS = 1024
+REFINED_POINTS = 1000
+FOUND = "{done:,} of at most {total:,} points are in {path}: going on from there"
+KEPT = "{done:,} of at most {total:,} points are kept in {path}: the same command goes on"
+NOT_KEPT = "nothing is kept of {done:,} of at most {total:,} points: with --state FILE it would be"
 _LARGEST_GRID = 2**62
 _READ_VALUES = ("weight_stream.encoding", "parameters.skips_zero_weights")
+
+
+def _untold(sentence: str) -> None:
+    """Sentences that go nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +69,15 @@ class ExploreRequest:
         networks: The mean of the networks' times over the base's, or the worst of them.
         weights: Of each network in the mean; equal where empty.
         points: At most this many of the grid, drawn at random; None: all, up to `MOST_POINTS`.
+        refined: At most this many points between those of the grid, near the best; None:
+            `REFINED_POINTS`, but no more than of the grid.
         seed: Of the order and the sample.
         state: File to keep what is done in.
         input_shapes: For inputs whose shape is open.
         assumed_bits: Widths that floats are taken to have; None: as the graph has them.
         torch_factory, trust_input: For PyTorch files, see `CompressRequest`.
         progress: Receiver of progress.
+        tell: Receiver of sentences about the state file.
     """
 
     models: tuple[str, ...]
@@ -77,6 +89,7 @@ class ExploreRequest:
     networks: Literal["mean", "worst"] = "mean"
     weights: tuple[float, ...] = ()
     points: int | None = None
+    refined: int | None = None
     seed: int = 0
     state: Path | None = None
     input_shapes: Mapping[str, Shape] = field(default_factory=dict)
@@ -84,6 +97,7 @@ class ExploreRequest:
     torch_factory: str | None = None
     trust_input: bool = False
     progress: Progress = silent
+    tell: Callable[[str], None] = _untold
 
 
 def explore(request: ExploreRequest) -> tuple[ExplorationReport, Space]:
@@ -103,9 +117,6 @@ def explore(request: ExploreRequest) -> tuple[ExplorationReport, Space]:
     pricer = Pricer(networks)
     order = _order(space.size, request)
     state = State(request.state, _key(request, space, files))
-    for chunk in _undone(order, state):
-        request.progress("exploring", len(state.chunks) * CHUNK_POINTS, len(order))
-        state.add(_look_at(chunk, space, pricer))
     search = Search(
         space=space,
         part=part.name if part else "",
@@ -118,7 +129,52 @@ def explore(request: ExploreRequest) -> tuple[ExplorationReport, Space]:
         base_row=_base_row(space, pricer),
         assumptions=assumed,
     )
-    return search.report(state.chunks, len(order)), space
+    refinement = Refinement(
+        space, search, pricer, _finer(request, axes), order if len(order) < space.size else None
+    )
+    refined = _looked(request, order, state, refinement, (space, pricer))
+    return search.report([*state.chunks, refined], len(order), refinement.looked_at), space
+
+
+def _looked(
+    request: ExploreRequest,
+    order: Sequence[int],
+    state: State,
+    refinement: Refinement,
+    told: tuple[Space, Pricer],
+) -> Chunk:
+    """Look at the grid, what is there of it in the state left out, then beside it."""
+    most = min(len(order), REFINED_POINTS) if request.refined is None else request.refined
+    total = len(order) + most
+
+    def done() -> int:
+        return min(len(state.chunks) * CHUNK_POINTS, len(order)) + len(state.beside)
+
+    if request.state is not None and done():
+        request.tell(FOUND.format(done=done(), total=total, path=request.state))
+    text = NOT_KEPT if request.state is None else KEPT
+    try:
+        for chunk in _undone(order, state):
+            request.progress("exploring", len(state.chunks) * CHUNK_POINTS, len(order))
+            state.add(_look_at(chunk, *told))
+        request.progress("refining", 0, most)
+        found = refinement.run(state, most, lambda n: request.progress("refining", n, most))
+        text = ""
+        return found
+    finally:
+        if text:  # stopped, by the user or by an error
+            request.tell(text.format(done=done(), total=total, path=request.state))
+
+
+def _finer(request: ExploreRequest, axes: Sequence[Axis]) -> frozenset[str]:
+    """Numbers that take values between those of the grid: of ranges, and of the default axes."""
+    if not request.vary:
+        return finer_paths(axes)
+    return frozenset(
+        axis.path
+        for axis, text in zip(axes, request.vary, strict=True)
+        if is_whole_range(text, axis)
+    )
 
 
 def _weights(request: ExploreRequest) -> tuple[float, ...]:
@@ -220,36 +276,13 @@ def _undone(order: Sequence[int], state: State) -> Iterator[Sequence[int]]:
 
 
 def _look_at(indices: Sequence[int], space: Space, pricer: Pricer) -> Chunk:
-    """Drop what cannot be, price the rest.
-
-    Returns:
-        Rows of (index, dsp, bram18, lut, seconds of each network, seconds an inference of each
-        network, energy of each network).
-    """
-    candidates: list[Candidate] = []
-    dropped: Counter[str] = Counter()
-    for index in indices:
-        found = space.candidate(index)
-        if isinstance(found, str):
-            dropped[found] += 1
-        else:
-            candidates.append(found)
-    rows: list[Row] = []
-    if candidates:
-        prices = pricer.price(candidates)
-        figures = np.hstack([prices.latency_s, prices.per_inference_s, prices.energy_pj])
-        for candidate, row in zip(candidates, figures, strict=True):
-            used = candidate.resources
-            counts = (used.dsp, used.bram18, used.lut) if used else (None, None, None)
-            values = [None if math.isnan(value) else float(value) for value in row]
-            rows.append([float(candidate.index), *counts, *values])
-    return Chunk(rows, dict(dropped))
+    """Drop what cannot be, price the rest."""
+    found = priced([space.candidate(index) for index in indices], pricer)
+    dropped = Counter(one for one in found if isinstance(one, str))
+    return Chunk([one for one in found if not isinstance(one, str)], dict(dropped))
 
 
 def _base_row(space: Space, pricer: Pricer) -> Row:
-    """The base target itself, whether it fits the limits or not."""
-    found = _look_at([0], Space(space.base, (), Limits()), pricer)
-    if not found.rows:
-        reason = next(iter(found.dropped))
-        raise Unsupported(f"the base cannot be built: {reason}", where=space.base.name)
-    return found.rows[0]
+    """The base target itself, whether it fits the limits, and can be built, or not."""
+    resources = family_named(space.base.family).resources(space.base)
+    return priced_row(Candidate(index=0, target=space.base, resources=resources, common=()), pricer)

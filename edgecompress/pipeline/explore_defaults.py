@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgecompress.core.exploration import Axis, Value
@@ -24,6 +24,8 @@ IN_PORTS, OUT_PORTS = "parameters.input_ports", "parameters.output_ports"
 DRAM, CLOCK = "dram_bytes_per_s", "clock_hz"
 PORT_NUMBERS = {PORT_BYTES, IN_PORTS, OUT_PORTS, CLOCK}
 _KIB = 1024
+_STEPPED = {OMEGA, WINDOW, BATCH}
+"""Sizes that exist in steps only: of Winograd tiles, of windows with a middle, of image pairs."""
 
 _WINOCNN: dict[str, tuple[Value, ...]] = {
     OMEGA: (4, 6),
@@ -90,6 +92,15 @@ def default_axes(base: Target) -> tuple[Axis, ...]:
     if len(flows) > 1:
         found.insert(0, Axis(path="family", values=flows))
     return tuple(found)
+
+
+def finer_paths(axes: Sequence[Axis]) -> frozenset[str]:
+    """Whole numbers of default axes that make sense between the values of these as well."""
+    return frozenset(
+        axis.path
+        for axis in axes
+        if axis.path not in _STEPPED and all(type(value) is int for value in axis.values)
+    )
 
 
 def dataflows(base: Target) -> tuple[Value, ...]:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from edgecompress.core.arrays import FloatArray
 
 PICKS = ("latency", "resources", "energy", "balanced")
+LEAST_SHARE = 1e-4
+"""Assumed: less of a device than this is nothing."""
 _BLOCK = 512
 
 
@@ -63,19 +65,38 @@ def pick_rows(
     Returns:
         ``latency``: the lowest score; ``resources``: the smallest share among the points that are
         no slower than the base, or the smallest of all; ``energy``: the lowest; ``balanced``: the
-        lowest product of score and share. Of equal points the first.
+        `knee` of the points no slower than the base, or of all. Of equal points the first.
     """
     picks = {"latency": _first_best(scores)}
     if shares is not None:
         enough = [place for place, score in enumerate(scores) if score <= 1.0]
         places = enough or list(range(len(scores)))
         picks["resources"] = min(places, key=lambda place: (shares[place], scores[place]))
-        picks["balanced"] = _first_best(
-            [score * share for score, share in zip(scores, shares, strict=True)]
-        )
+        knee_place = knee([scores[place] for place in places], [shares[place] for place in places])
+        picks["balanced"] = places[knee_place]
     if energies is not None:
         picks["energy"] = _first_best(energies)
     return picks
+
+
+def knee(scores: Sequence[float], shares: Sequence[float]) -> int:
+    """The point nearest to the best score and the smallest share at once.
+
+    Of the points that no other beats in score and share. Both are on logarithmic scales from 0 at
+    the best of these points to 1 at the worst, so that a ratio counts for as much anywhere.
+
+    Args:
+        scores: Above 0.
+        shares: At least 0; those below `LEAST_SHARE` count as that.
+
+    Source: the ideal point of compromise programming, Zeleny 1973.
+    """
+    costs = np.array([scores, np.maximum(shares, LEAST_SHARE)]).T
+    front = pareto_front(costs)
+    logs = np.log(costs[front])
+    least, most = logs.min(axis=0), logs.max(axis=0)
+    way = (logs - least) / np.where(most > least, most - least, 1.0)
+    return int(front[int(np.argmin((way**2).sum(axis=1)))])
 
 
 def _first_best(values: Sequence[float]) -> int:

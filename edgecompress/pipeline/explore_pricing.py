@@ -131,7 +131,7 @@ class Pricer:
                     found = self._element(place, (family, key), candidates[rows[0]])
                     seconds[rows, place], energies[rows, place] = found
             elif together is not None and not self._elements[place]:
-                seconds[:, place] = together.seconds(work)
+                seconds[:, place], energies[:, place] = together.figures(work)
             else:
                 for row, candidate in enumerate(candidates):
                     price = _price_now(work, candidate.target)
@@ -170,7 +170,7 @@ def _said_overfull(batch: Batch | None, count: int) -> NDArray[np.bool_]:
 
 def _is_overfull(price: Cost) -> bool:
     """Whether the estimate goes on although the buffers are too small."""
-    return any(TAKEN_AS_IF in text for text in price.assumed)
+    return TAKEN_AS_IF in price.assumed
 
 
 def _with_chains(network: Network, candidate: Candidate) -> tuple[float, float, float, bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from difflib import get_close_matches
 
 from edgecompress.core.errors import UsageError
@@ -45,16 +46,28 @@ def read_axis(text: str, base: Target, option: str) -> Axis:
     if path not in known and f"parameters.{path}" in known:
         path = f"parameters.{path}"
     if path not in known:
-        close = get_close_matches(path, known, n=1) or get_close_matches(
-            f"parameters.{path}", known, n=1
-        )
-        advice = f"did you mean {close[0]!r}?" if close else "targets show NAME lists the numbers"
+        close = _like(name, known)
+        advice = f"did you mean {close!r}?" if close else "targets show NAME lists the numbers"
         raise UsageError(f"{base.name} has no number {name!r}", where=option, hint=advice)
     try:
         found = _read_values(values.strip(), known[path], factor)
     except ValueError as problem:
         raise UsageError(f"{name}: {problem}", where=option) from None
     return Axis(path=path, values=tuple(dict.fromkeys(found)))
+
+
+def _like(name: str, known: Collection[str]) -> str | None:
+    """The name, or other name, of a number that is written most like this one."""
+    names = {path.removeprefix("parameters."): path for path in known}
+    names |= {path: path for path in known}
+    names |= {other: other for other, (path, _) in ALIASES.items() if path in known}
+    close = get_close_matches(name, names, n=1)
+    return names[close[0]] if close else None
+
+
+def is_whole_range(text: str, axis: Axis) -> bool:
+    """Whether VALUES of ``NAME=VALUES`` are a range of whole numbers, not a list."""
+    return ":" in text.partition("=")[2] and all(type(value) is int for value in axis.values)
 
 
 def _read_values(text: str, like: Value, factor: float) -> list[Value]:

@@ -14,6 +14,9 @@ from edgecompress.core.arrays import FloatArray
 from edgecompress.core.exploration import DesignPoint, Dropped, ExplorationReport
 from edgecompress.core.report import FileFact
 from edgecompress.hardware.resources import Resources
+from edgecompress.hardware.target_text import numbers_of
+from edgecompress.pipeline.explore_buffers import said_small
+from edgecompress.pipeline.explore_edges import edges
 from edgecompress.pipeline.explore_front import pareto_front, pick_rows
 from edgecompress.pipeline.explore_space import SLOWER_MEMORY, Limits, Space
 from edgecompress.pipeline.explore_state import Chunk, Row
@@ -21,6 +24,7 @@ from edgecompress.pipeline.explore_state import Chunk, Row
 CLOUD_POINTS = 2000
 SAMPLED = "{tried:,} points of {grid:,} were drawn at random; the best may be among the others"
 UNFIT = "the base target does not fit the limits itself: {reason}"
+UNBUILT = "the base target cannot be built itself: {reason}"
 NO_SHARES = "the family has no estimate of resources: the front is in time and energy alone"
 CLOCK = "every configuration is taken to reach the clock of the base target"
 
@@ -50,8 +54,37 @@ class Search:
     base_row: Row
     assumptions: tuple[str, ...]
 
-    def report(self, chunks: Sequence[Chunk], tried: int) -> ExplorationReport:
-        """The report of all chunks."""
+    def judged(
+        self, rows: Sequence[Row]
+    ) -> tuple[list[float], list[float] | None, list[float] | None]:
+        """Scores, shares and energies of at least one row; None for what is not known."""
+        figures = _numbers(rows)
+        scores, energies = self._scores(figures)
+        base, limits = _resources(self.base_row), self.space.limits
+        shares = [_share(_resources(row), base, limits) for row in rows]
+        known = [share for share in shares if share is not None]
+        return (
+            scores.tolist(),
+            known if len(known) == len(rows) else None,
+            None if np.isnan(energies).any() else energies.tolist(),
+        )
+
+    def _scores(self, figures: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Scores and energies of rows."""
+        networks, weights = len(self.files), np.array(self.weights)
+        times = _times(figures, networks, self.objective)
+        ratios = times / _times(_numbers([self.base_row]), networks, self.objective)
+        scores = ratios.max(axis=1) if self.networks == "worst" else ratios @ weights
+        return scores, figures[:, 4 + 2 * networks :] @ weights
+
+    def report(self, chunks: Sequence[Chunk], tried: int, refined: int = 0) -> ExplorationReport:
+        """The report of all chunks.
+
+        Args:
+            chunks: Of the grid, and beside it.
+            tried: Points of the grid that were looked at.
+            refined: Points beside those.
+        """
         rows = [row for chunk in chunks for row in chunk.rows]
         dropped: Counter[str] = Counter()
         for chunk in chunks:
@@ -71,6 +104,7 @@ class Search:
             axes=self.space.axes,
             grid_points=self.space.size,
             tried_points=tried,
+            refined_points=refined,
             feasible_points=len(rows),
             dropped=tuple(
                 Dropped(reason=reason, points=count) for reason, count in dropped.most_common()
@@ -82,19 +116,14 @@ class Search:
             cloud_scores=tuple(point.score for point in cloud),
             cloud_shares=tuple(point.share or 0.0 for point in cloud),
             assumptions=(*self.assumptions, *self._more_assumptions(tried)),
+            edges=tuple(edges(front, self.space)),
             seed=self.seed,
         )
 
     def _points(self, rows: Sequence[Row]) -> list[DesignPoint]:
         if not rows:
             return []
-        networks = len(self.files)
-        figures = _numbers(rows)
-        times = _times(figures, networks, self.objective)
-        ratios = times / _times(_numbers([self.base_row]), networks, self.objective)
-        weights = np.array(self.weights)
-        scores = ratios.max(axis=1) if self.networks == "worst" else ratios @ weights
-        energies = figures[:, 4 + 2 * networks :] @ weights
+        scores, energies = self._scores(_numbers(rows))
         return [
             self._point(row, float(score), float(energy))
             for row, score, energy in zip(rows, scores, energies, strict=True)
@@ -147,6 +176,8 @@ class Search:
         reason = limits.too_much(used) if used else None
         if reason:
             yield UNFIT.format(reason=reason)
+        for text in said_small(numbers_of(base)):
+            yield UNBUILT.format(reason=text)
         if used is None:
             yield NO_SHARES
         if limits.dram_bytes_per_s is not None and base.dram_bytes_per_s > limits.dram_bytes_per_s:

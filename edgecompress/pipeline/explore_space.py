@@ -13,6 +13,7 @@ from edgecompress.hardware.parts import Part
 from edgecompress.hardware.resources import Resources
 from edgecompress.hardware.target import Target
 from edgecompress.hardware.target_text import Variants, numbers_of
+from edgecompress.pipeline.explore_buffers import why_too_small
 from edgecompress.pipeline.explore_defaults import (
     Followed,
     followed_numbers,
@@ -99,6 +100,10 @@ class Space:
         axes: What is varied.
         limits: What may be taken.
 
+    Attributes:
+        size: Points of the grid.
+        beside: Points beside the grid that were looked at, numbered on from it.
+
     Raises:
         Unsupported: Resources are limited and the family has no estimate of them.
     """
@@ -106,6 +111,7 @@ class Space:
     def __init__(self, base: Target, axes: Sequence[Axis], limits: Limits) -> None:
         self.base, self.axes, self.limits = base, tuple(axes), limits
         self.size = math.prod(len(axis.values) for axis in self.axes)
+        self.beside: list[tuple[Value, ...]] = []
         self._numbers = numbers_of(base)
         self._variants = Variants(base)
         if limits.limits_resources and family_named(base.family).resources(base) is None:
@@ -116,12 +122,27 @@ class Space:
             )
 
     def values(self, index: int) -> dict[str, Value]:
-        """The varied numbers of a point of the grid; the last axis changes fastest."""
+        """The varied numbers of a point; in the grid the last axis changes fastest."""
+        if index >= self.size:
+            return self.named(self.beside[index - self.size])
         found: dict[str, Value] = {}
         for axis in reversed(self.axes):
             index, place = divmod(index, len(axis.values))
             found[axis.path] = axis.values[place]
         return {axis.path: found[axis.path] for axis in self.axes}
+
+    def named(self, values: Sequence[Value]) -> dict[str, Value]:
+        """Values of the axes by the paths of these."""
+        return {axis.path: value for axis, value in zip(self.axes, values, strict=True)}
+
+    def index(self, values: Sequence[Value]) -> int | None:
+        """The point of the grid that has these values; None if none has."""
+        found = 0
+        for axis, value in zip(self.axes, values, strict=True):
+            if value not in axis.values:
+                return None
+            found = found * len(axis.values) + axis.values.index(value)
+        return found
 
     def candidate(self, index: int) -> Candidate | str:
         """The configuration at a point of the grid, or why there is none."""
@@ -131,7 +152,7 @@ class Space:
         """The configuration with these numbers, or why there is none."""
         numbers = {**values, **{path: one.value for path, one in self.followed(values).items()}}
         now = {**self._numbers, **numbers}
-        reason = self._ports(now)
+        reason: str | None = self._ports(now) or why_too_small(now)
         if reason:
             return reason
         try:

@@ -1,6 +1,7 @@
 """The state file of an exploration: what has been priced, so that a rerun goes on from there.
 
-A line of JSON each: first what the exploration is, then one a chunk of points as they are done.
+A line of JSON each: first what the exploration is, then one a chunk of points as they are done:
+those of the grid in their order, those beside it with their values.
 """
 
 from __future__ import annotations
@@ -8,16 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgecompress.core.errors import ConfigurationInvalid, InputOutputFailed
+from edgecompress.core.exploration import Value
 
 _FORMAT = "edgecompress.exploration-state/1"
 
 Row = list[float | None]
+Values = tuple[Value, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,10 @@ class State:
         path: The file; made if it is not there.
         key: Of the exploration.
 
+    Attributes:
+        chunks: Of the grid.
+        beside: Points beside the grid by their values: the row, or why there is none.
+
     Raises:
         ConfigurationInvalid: The file is of another exploration, or no state file.
         InputOutputFailed: It cannot be read or written.
@@ -53,6 +60,7 @@ class State:
     def __init__(self, path: Path | None, key: str) -> None:
         self._path = path
         self.chunks: list[Chunk] = []
+        self.beside: dict[Values, Row | str] = {}
         if path is None:
             return
         try:
@@ -66,9 +74,17 @@ class State:
     def add(self, chunk: Chunk) -> None:
         """Take note of a chunk, on the disk before this returns."""
         self.chunks.append(chunk)
+        self._append({"rows": chunk.rows, "dropped": chunk.dropped})
+
+    def add_beside(self, points: Sequence[Values], found: Sequence[Row | str]) -> None:
+        """Take note of points beside the grid, on the disk before this returns."""
+        self.beside.update(zip(points, found, strict=True))
+        self._append({"points": points, "found": found})
+
+    def _append(self, record: Mapping[str, Any]) -> None:
         if self._path is None:
             return
-        line = json.dumps({"rows": chunk.rows, "dropped": chunk.dropped}) + "\n"
+        line = json.dumps(record) + "\n"
         try:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(line)
@@ -93,9 +109,12 @@ class State:
         whole = len(head) + 1
         for line in lines[:-1]:
             found = _parsed(line)
-            if found.keys() != {"rows", "dropped"}:
+            if found.keys() == {"rows", "dropped"}:
+                self.chunks.append(Chunk(found["rows"], found["dropped"]))
+            elif found.keys() == {"points", "found"}:
+                self.beside.update(zip(map(tuple, found["points"]), found["found"], strict=True))
+            else:
                 break
-            self.chunks.append(Chunk(found["rows"], found["dropped"]))
             whole += len(line) + 1
         if whole < path.stat().st_size:
             os.truncate(path, whole)

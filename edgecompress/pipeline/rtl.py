@@ -36,6 +36,14 @@ ROWS = 64
 
 ONE_LAYER = "the first layer that the design can run, as none was named"
 
+QUANTIZE = "quantize the model first; inspect lists the layers"
+"""Hint where no layer has integer codes."""
+
+OTHER_DESIGN = (
+    "--set changes a number of the target, such as accumulator_bits=24; targets show lists them"
+)
+"""Hint where layers have codes, and the design takes none of them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RtlOptions:
@@ -173,10 +181,10 @@ def _run(bench: Bench, simulator: Simulator, predicted: int) -> RtlRun:
     verdict = run_bench(bench, simulator=simulator)
     return RtlRun(
         simulator=simulator,
-        passed=verdict.passed,
+        passed=verdict.cycles is not None,
         cycles=verdict.cycles,
         cycles_agree=verdict.cycles == predicted,
-        failures=verdict.failures,
+        failures=() if verdict.cycles is not None else verdict.failures,
     )
 
 
@@ -194,6 +202,7 @@ def _operands(
         return _Operands(layer=layer, name="", source=f"random codes, seed {options.seed}")
     model, samples = source
     reasons: list[str] = []
+    hint = QUANTIZE
     names = (options.layer,) if options.layer else ()
     for found in integer_layers(model, samples.feeds, names=names):
         if isinstance(found, Skip):
@@ -206,10 +215,11 @@ def _operands(
             notes = ("" if options.layer else ONE_LAYER, done)
             return _Operands(layer=layer, name=found.name, source=samples.source, notes=notes)
         reasons.append(reason)
+        hint = OTHER_DESIGN
     raise Unsupported(
         f"no layer can run on {target.name}: {'; '.join(dict.fromkeys(reasons)) or 'none there'}",
         where=options.layer or model.file.path,
-        hint="quantize the model first; inspect lists the layers",
+        hint=hint,
     )
 
 

@@ -143,7 +143,9 @@ def _notes(layers: Sequence[SimulatedLayer], target: Target) -> list[str]:
 
 def _simulated(found: NamedLayer, machine: Machine, target: Target, limit: int) -> SimulatedLayer:
     on_array = as_array_layer(found, target)
-    whole = on_array.layer
+    whole, slot = on_array.layer, target.weight_stream.weight_bits
+    if whole.weight_bits > slot and truncating_datapath(target) is None:
+        raise Unsupported(f"weights of {whole.weight_bits} bits on an array of {slot} bits")
     part = first_rows(whole, limit) if limit else whole
     ran = machine(target, _work(found, part), part)
     truth = onnxruntime_sums(replace(found, inputs=part.inputs, geometry=_geometry(part)))

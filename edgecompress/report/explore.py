@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from edgecompress.core.exploration import DesignPoint, ExplorationReport, Value
+from edgecompress.core.exploration import Axis, DesignPoint, ExplorationReport, Value
 from edgecompress.report import figures
 from edgecompress.report.names import plain
 from edgecompress.report.page import (
@@ -15,13 +15,27 @@ from edgecompress.report.page import (
     Section,
     Series,
     Table,
+    Tone,
     lines,
     page,
     table,
 )
 from edgecompress.report.shared import file_name
+from edgecompress.report.sweep import shown, unit_of
 
 _ROWS_SHOWN = 20
+_SYSTOLIC = "systolic_"
+_MOST_COLUMNS = 5
+"""Of varied numbers; more of them stand in one column with their names."""
+_SHORTER = (
+    ("array_", ""),
+    ("_buffer", ""),
+    ("activation,", "act.,"),
+    ("channels_per_element", "channels"),
+    ("_pixels", ""),
+    ("_images", ""),
+    ("_lanes", ""),
+)
 
 
 def exploration_page(report: ExplorationReport) -> Page:
@@ -37,6 +51,7 @@ def _sections(report: ExplorationReport) -> Iterator[Section]:
     yield _picks(report)
     yield _front(report)
     yield _scatter(report)
+    yield lines("At the edge", report.edges, Tone.WARNING)
     yield lines("Assumed", report.assumptions)
 
 
@@ -46,6 +61,7 @@ def _searched(report: ExplorationReport) -> Table:
         ("part", report.part or "none", limits),
         ("points", figures.count(report.grid_points), "combinations of what is varied"),
         ("tried", figures.count(report.tried_points), f"order by seed {report.seed}"),
+        ("refined", figures.count(report.refined_points), "near the best, mostly between those"),
         ("feasible", figures.count(report.feasible_points), "can be built and fit the limits"),
         ("priced", figures.count(report.layer_configurations), _pairs(report)),
         ("front", figures.count(len(report.front)), "beaten by no other in everything"),
@@ -59,9 +75,16 @@ def _pairs(report: ExplorationReport) -> str:
 
 
 def _axes(report: ExplorationReport) -> Table:
-    columns = (Column("varied"), Column("over", fit=Fit.WRAP))
-    rows = ((_short(axis.path), ", ".join(map(_shown, axis.values))) for axis in report.axes)
+    columns = (Column("varied"), Column("below"), Column("over", fit=Fit.WRAP))
+    rows = (
+        (axis.path.removeprefix("parameters."), _short(axis.path), _over(axis))
+        for axis in report.axes
+    )
     return table("Varied", columns, rows)
+
+
+def _over(axis: Axis) -> str:
+    return ", ".join(shown(axis.path, value) for value in axis.values)
 
 
 def _dropped(report: ExplorationReport) -> Table:
@@ -71,8 +94,8 @@ def _dropped(report: ExplorationReport) -> Table:
 
 
 def _picks(report: ExplorationReport) -> Table:
-    chosen = [point for point in report.front if point.picks]
-    rows = [("base", report.base), *((", ".join(point.picks), point) for point in chosen)]
+    chosen = [(pick, point) for point in report.front for pick in point.picks]
+    rows = [("base", report.base), *chosen]
     score = "the time of the base is 1; the score is the time over it"
     if len(report.models) > 1:
         score += f", the {report.networks} over the networks"
@@ -85,7 +108,7 @@ def _front(report: ExplorationReport) -> Table:
     hidden = len(report.front) - len(shown)
     notes = [f"{hidden:,} more points are in the JSON report"] if hidden else []
     same = [
-        f"{_short(axis.path)}={_shown(report.front[0].values[axis.path])}"
+        f"{_short(axis.path)}={_shown(axis.path, report.front[0].values[axis.path])}"
         for axis in report.axes
         if report.front and axis.path not in _telling(report)
     ]
@@ -98,10 +121,16 @@ def _points_table(
 ) -> Table:
     known = report.base.dsp is not None
     energy = report.base.energy_pj is not None
-    columns = [Column("", fit=Fit.WRAP), Column("score", right=True), Column("latency", right=True)]
+    columns = [Column(""), Column("score", right=True), Column("latency", right=True)]
     columns += [Column(name, right=True) for name in ("DSP", "BRAM18", "LUT") if known]
     columns += [Column("energy", right=True)] if energy else []
-    columns.append(Column("with", fit=Fit.WRAP))
+    telling = _telling(report)
+    apart = len(telling) <= _MOST_COLUMNS
+    columns += (
+        [Column(_short(path), right=True) for path in telling]
+        if apart
+        else [Column("with", fit=Fit.WRAP)]
+    )
     cells = (
         (
             name,
@@ -110,7 +139,7 @@ def _points_table(
             *((figures.count(point.dsp), figures.count(point.bram18)) if known else ()),
             *((figures.short_count(point.lut),) if known else ()),
             *((_energy(point),) if energy else ()),
-            _values(report, point),
+            *(_values(telling, point) if apart else (" ".join(_named(telling, point)),)),
         )
         for name, point in rows
     )
@@ -125,13 +154,14 @@ def _energy(point: DesignPoint) -> str:
     return figures.UNKNOWN if point.energy_pj is None else f"{point.energy_pj * 1e-9:.3g} mJ"
 
 
-def _values(report: ExplorationReport, point: DesignPoint) -> str:
-    """What tells the point apart from others of the front."""
-    return " ".join(
-        f"{_short(path)}={_shown(point.values[path])}"
-        for path in _telling(report)
-        if path in point.values
-    )
+def _values(paths: Sequence[str], point: DesignPoint) -> list[str]:
+    """What tells the point apart from others of the front; nothing for the base."""
+    return [_shown(path, point.values[path]) if path in point.values else "" for path in paths]
+
+
+def _named(paths: Sequence[str], point: DesignPoint) -> list[str]:
+    values = zip(paths, _values(paths, point), strict=True)
+    return [f"{_short(path)}={value}" for path, value in values if value]
 
 
 def _telling(report: ExplorationReport) -> list[str]:
@@ -144,11 +174,15 @@ def _telling(report: ExplorationReport) -> list[str]:
 
 
 def _short(path: str) -> str:
-    return path.removeprefix("parameters.")
+    """Name of a number in a heading, with its unit where that is not the one of the file."""
+    name = unit_of(path).label.removeprefix("parameters.")
+    for long, short in _SHORTER:
+        name = name.replace(long, short)
+    return name
 
 
-def _shown(value: Value) -> str:
-    return str(value).lower() if isinstance(value, (bool, str)) else f"{value:.6g}"
+def _shown(path: str, value: Value) -> str:
+    return shown(path, value).removeprefix(_SYSTOLIC if path == "family" else "")
 
 
 def _spread(points: Sequence[DesignPoint], most: int) -> list[int]:

@@ -27,7 +27,7 @@ def _verdict(report: RtlReport) -> Lines:
     if run is None:
         return lines("Result", ("written, not run",))
     if not run.passed:
-        return lines("Result", ("outputs differ from the exact sums", *run.failures), Tone.BAD)
+        return lines("Result", ("the test bench failed", *run.failures), Tone.BAD)
     cycles = figures.count(run.cycles or 0)
     if run.cycles_agree:
         text = f"every output is the exact sum; {cycles} cycles, as the cost model says"

@@ -13,6 +13,7 @@ from installed import need
 import edgecompress
 from edgecompress.cli.entry import main
 from edgecompress.core.rtl import RtlReport
+from edgecompress.hardware.target import TARGET_FOLDER
 from edgecompress.report.forms import render
 
 SCHEMA = Path(edgecompress.__file__).parent / "report" / "schemas" / "rtl-report.json"
@@ -124,6 +125,14 @@ def test_a_folder_with_files_is_not_written_into(
         (["--target", "systolic-ws-32", "--set", "rows_of_array=4"], 2, "has no number"),
         (["--target", "systolic-ws-32", "--set", "array_rows=4,8"], 2, "has 2 values"),
         (["--target", "systolic-ws-32", "--set", "multiplier=abacus"], 7, "multiplier"),
+        (
+            ["--target", "systolic-ws-32", "--set", "accumulator_bits=12"],
+            7,
+            "do not hold a product",
+        ),
+        (["--target", "systolic-os-32", "--set", "activation_bits=20"], 7, "20 and 8 bits"),
+        (["--target", "tdla-z7020", "--set", "accumulator_bits=12"], 7, "the trees have 16"),
+        (["--target", "winocnn-zcu102-w4", "--set", "channels_per_element=1"], 7, "two channels"),
         (["--target", "systolic-ws-32", "--layer", "conv1"], 2, "a layer without a model"),
     ],
 )
@@ -146,6 +155,27 @@ def test_float_layers_are_refused_with_the_reason(
     output = str(tmp_path / "out")
     assert main(["rtl", model, "--target", "systolic-ws-32", "-o", output, "--quiet"]) == 5
     assert "quantize the model first" in capsys.readouterr().err
+
+
+def test_a_design_that_is_too_narrow_says_what_to_change(
+    quantized: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["rtl", str(quantized), "--target", "systolic-ws-32", "-o", str(tmp_path / "out")]
+    assert main([*arguments, "--set", "activation_bits=6", "--quiet"]) == 5
+    told = capsys.readouterr().err
+    assert "8-bit activations on an array of 6 bits" in told
+    assert "--set changes a number of the target" in told
+    assert "quantize the model first" not in told
+
+
+def test_a_target_with_narrow_sums_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shipped = (TARGET_FOLDER / "systolic-is-32.toml").read_text(encoding="utf-8")
+    file = tmp_path / "mine.toml"
+    file.write_text(shipped.replace("accumulator_bits = 32", "accumulator_bits = 15"))
+    assert main(["targets", "check", str(file)]) == 7
+    assert "sums of 15 bits" in capsys.readouterr().out
 
 
 def test_a_missing_simulator_says_how_to_install_it(

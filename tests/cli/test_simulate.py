@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import numpy as np
 import pytest
+from installed import need
 
 import edgecompress
 from edgecompress.cli.entry import main
 from edgecompress.core.simulation import SimulationReport
-from edgecompress.hardware.target import list_targets, load_target
+from edgecompress.graph.model import load_model
+from edgecompress.hardware.models import _winograd
+from edgecompress.hardware.target import TARGET_FOLDER, list_targets, load_target
 from edgecompress.pipeline import machines
+from edgecompress.pipeline.estimate import estimate_latency
 
 SCHEMAS = Path(edgecompress.__file__).parent / "report" / "schemas"
+LAYERS = ["node_Conv_93", "node_Conv_101", "node_linear"]
+ESTIMATED = [
+    "bitserial-ultra96",
+    "bitfusion-45nm",
+    "lutmac-ultra96",
+    "systolic-ws-32",
+    "winocnn-zcu102-w6",
+]
 EXACT = [name for name in list_targets() if load_target(name).family in machines.MACHINES]
 
 
@@ -66,15 +79,87 @@ def document(path: Path, schema: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("target", EXACT)
 def test_every_machine_agrees_on_real_layers(target: str, small: Path, data: str) -> None:
-    report = edgecompress.simulate(
-        small, target, data=data, rows=4, layers=["node_Conv_93", "node_Conv_101", "node_linear"]
-    )
+    report = edgecompress.simulate(small, target, data=data, rows=4, layers=LAYERS)
     assert len(report.layers) == 3
     assert report.agrees, [layer for layer in report.layers if not layer.cycles_agree]
     for layer in report.layers:
         assert layer.rows <= 4
         assert not layer.input_quantized_here
-        assert (layer.weight_bits, layer.stored_bits) == (5, 4)  # half steps are odd integers
+        assert layer.weight_bits == layer.stored_bits == 4
+    assert any("half steps" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("bits", ["ternary", "2", "3", "4", "8"])
+def test_cycles_are_those_of_the_estimate(
+    bits: str, folder: Path, sample_models: Path, data: str
+) -> None:
+    """Every cycle that is counted is one that ``estimate-latency`` prices, at every width.
+
+    On WinoCNN all cycles of an operator are compared, memory ports with them, and the estimate is
+    of the array as the simulator executes it: with the row steps that its buffers allow, and the
+    share of its ports rounded to a fraction.
+    """
+    file = folder / f"cycles-{bits}.onnx"
+    edgecompress.quantize(
+        sample_models / "digits_cnn.onnx",
+        file,
+        edgecompress.QuantizeOptions(bits=bits, method="l2", activations=8),
+        data=str(sample_models / "digits_calibration.npz"),
+        calibration=64,
+    )
+    width = 2 if bits == "ternary" else int(bits)
+    for name in ESTIMATED:
+        target = load_target(name)
+        strict = target
+        if isinstance(target.parameters, _winograd.Parameters):
+            strict, _ = machines.wino_array(target, target.parameters)
+        estimated = estimate_latency(load_model(file, normalize=False), strict)
+        costs = {cost.name: cost for cost in estimated.costs}
+        report = edgecompress.simulate(file, name, data=data, samples=1, rows=0, layers=LAYERS)
+        assert report.agrees
+        for layer in report.layers:
+            assert layer.weight_bits == layer.stored_bits == width
+            assert layer.rows == layer.all_rows
+            cost = costs[layer.name]
+            if strict is target:
+                assert layer.cycles == cost.compute_cycles, (name, layer.name)
+            else:
+                assert layer.cycles == math.ceil(round(cost.total_cycles, 6)), (name, layer.name)
+
+
+def test_cycles_of_four_bits_by_hand(small: Path, data: str) -> None:
+    """64 pixels in 7 tiles, 48 channels in 5, 288 terms in 2 steps, 8 x 4 planes, 12 to the end."""
+    (layer,) = edgecompress.simulate(
+        small, "bitserial-ultra96", data=data, samples=1, rows=0, layers=["node_Conv_95"]
+    ).layers
+    assert layer.cycles == 7 * 5 * 2 * 8 * 4 + 12
+
+
+def test_weights_that_are_wider_than_the_array_are_refused(
+    small: Path, data: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (TARGET_FOLDER / "bitserial-ultra96.toml").read_text(encoding="utf-8")
+    narrow = folder / "narrow.toml"
+    narrow.write_text(text.replace("weight_bits = 8", "weight_bits = 3"), encoding="utf-8")
+    assert main(["simulate", str(small), "--target", str(narrow), "--data", data, "--quiet"]) == 5
+    assert "weights of 4 bits on an array of 3 bits" in capsys.readouterr().err
+
+
+def test_four_bits_run_on_an_array_of_four_bits_in_verilog(
+    small: Path, data: str, folder: Path
+) -> None:
+    need("iverilog", "vvp")
+    report, output = folder / "rtl.json", folder / "rtl"
+    narrow = ["--rows", "8", "--columns", "8", "--set", "weight_stream.weight_bits=4"]
+    arguments = [str(small), "--target", "systolic-ws-32", *narrow, "--data", data]
+    arguments += ["--pixels", "8", "-o", str(output), "--run", "--report", str(report), "--quiet"]
+    assert main(["rtl", *arguments]) == 0
+    found = document(report, "rtl-report")
+    assert found["run"]["passed"]
+    assert "4-bit weights" in found["operands"]
+    assert any("half steps" in note for note in found["notes"])
+    words = (output / "weights.hex").read_text(encoding="ascii").split()
+    assert {len(word) for word in words} == {8}  # a digit of 4 bits for each of 8 columns
 
 
 @pytest.mark.parametrize("target", ["systolic-ws-32", "systolic-os-32", "tdla-z7020"])

@@ -241,7 +241,8 @@ def checked(tmp_path: Path, *changes: tuple[str, str], name: str = "systolic-ws-
     ],
 )
 def test_what_looks_off(before: str, after: str, said: str, tmp_path: Path) -> None:
-    check = check_target(str(checked(tmp_path, (before, after))))
+    wide = ("accumulator_bits = 32", "accumulator_bits = 96")
+    check = check_target(str(checked(tmp_path, wide, (before, after))))
     assert check.problems == ()
     assert any(said in text for text in check.warnings)
 

@@ -1,7 +1,8 @@
-"""Layers of a graph as integers, onnxruntime's sums of them, and graphs with replaced ones."""
+"""Layers of a graph as integers and as arrays hold them, and graphs with replaced ones."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,9 @@ from edgecompress.graph.integer_reference import onnxruntime_sums
 from edgecompress.graph.integers import ConvGeometry, NamedLayer, integer_layers
 from edgecompress.graph.model import Model
 from edgecompress.graph.replaced import run_replaced
+from edgecompress.hardware.simulator.layers import exact_outputs
+from edgecompress.hardware.target import load_target
+from edgecompress.pipeline.array_codes import as_array_layer, input_sums
 
 Arrays = Mapping[str, NDArray[Any]]
 SCALE = np.array(0.5, np.float32)
@@ -264,3 +268,99 @@ def test_a_reference_that_onnxruntime_refuses_says_so() -> None:
     )
     with pytest.raises(Unsupported, match="onnxruntime cannot run the graph"):
         onnxruntime_sums(broken)
+
+
+def with_weights(seed: int, weights: NDArray[Any], stored_bits: int, group: int = 1) -> NamedLayer:
+    """A padded convolution, or a product where the weights are a matrix."""
+    conv = weights.ndim == 4
+    shape = (2, weights.shape[1] * group, 5, 4) if conv else (7, weights.shape[0])
+    largest = max(int(weights.max()), -int(weights.min()) - 1, 0)
+    return NamedLayer(
+        name="n",
+        op_type="Conv" if conv else "MatMul",
+        inputs=codes(seed, shape, 0, 255, np.int64),
+        weights=weights,
+        zero_point=77,
+        input_scale=None,
+        weight_scales=np.zeros(0),
+        input_bits=8,
+        input_signed=False,
+        weight_bits=largest.bit_length() + 1,
+        stored_bits=stored_bits,
+        quantized_here=False,
+        geometry=ConvGeometry(stride=(2, 1), dilation=(1, 1), pads=(1, 0, 1, 1), group=group)
+        if conv
+        else None,
+    )
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+@pytest.mark.parametrize("group", [1, 3, 0])
+def test_half_steps_run_as_codes_of_the_stored_width(bits: int, group: int) -> None:
+    """Truth: onnxruntime's sums of the odd integers; ``group`` 0 is a product."""
+    shape = (6, 2, 3, 2) if group else (20, 9)
+    half = codes(bits, shape, -(1 << (bits - 1)), (1 << (bits - 1)) - 1, np.int64)
+    half.flat[:2] = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    found = with_weights(20 + bits, 2 * half + 1, bits, group or 1)
+    on_array = as_array_layer(found, load_target("systolic-ws-32"))
+    assert on_array.layer.weight_bits == bits
+    np.testing.assert_array_equal(on_array.layer.weights, half)
+    sums = exact_outputs(on_array.layer)
+    np.testing.assert_array_equal(on_array.restored(on_array.layer, sums), onnxruntime_sums(found))
+    assert (sums != onnxruntime_sums(found)).any()
+
+
+def test_half_steps_by_hand() -> None:
+    """Inputs 1 and 2 above zero, weights 3 and -1: 1. Codes 1 and -1: -1, and 2 x -1 + 3 = 1."""
+    found = dataclasses.replace(
+        with_weights(0, np.array([[3], [-1]]), 2), inputs=np.array([[78, 79]])
+    )
+    on_array = as_array_layer(found, load_target("systolic-ws-32"))
+    np.testing.assert_array_equal(on_array.layer.weights, [[1], [-1]])
+    np.testing.assert_array_equal(exact_outputs(on_array.layer), [[-1]])
+    np.testing.assert_array_equal(input_sums(on_array.layer), [[3]])
+    np.testing.assert_array_equal(on_array.restored(on_array.layer, np.array([[-1]])), [[1]])
+
+
+def test_the_codes_of_half_steps_are_symmetric_where_they_can_be() -> None:
+    found = with_weights(1, np.array([[-3, -1, 1]]), 2)
+    on_array = as_array_layer(found, load_target("tdla-z7020"))
+    np.testing.assert_array_equal(on_array.layer.weights, [[-1, 0, 1]])
+    np.testing.assert_array_equal(
+        on_array.restored(on_array.layer, exact_outputs(on_array.layer)), onnxruntime_sums(found)
+    )
+
+
+@pytest.mark.parametrize("group", [1, 2, 0])
+def test_zero_points_of_weights_run_as_codes_of_the_stored_width(group: int) -> None:
+    """Unsigned 4-bit codes less 0, 8 and 15, by output channel."""
+    shape = (6, 2, 3, 2) if group else (20, 6)
+    zeros = np.array([0, 0, 8, 8, 15, 15])
+    stored = codes(30, shape, 0, 15, np.int64)
+    weights = stored - (zeros.reshape(-1, 1, 1, 1) if group else zeros)
+    found = with_weights(31, weights, 4, group or 1)
+    on_array = as_array_layer(found, load_target("bitserial-ultra96"))
+    assert on_array.layer.weight_bits == 4
+    assert (on_array.layer.weights.min(), on_array.layer.weights.max()) == (-8, 7)
+    np.testing.assert_array_equal(
+        on_array.restored(on_array.layer, exact_outputs(on_array.layer)), onnxruntime_sums(found)
+    )
+    assert "zero point" in on_array.note
+
+
+def test_plain_codes_run_as_they_are() -> None:
+    weights = codes(40, (5, 3, 3, 3), -2, 1, np.int64)
+    wide = as_array_layer(with_weights(41, weights, 8), load_target("systolic-ws-32"))
+    assert (wide.layer.weight_bits, wide.note) == (8, "")  # what a file of bytes is priced at
+    narrow = as_array_layer(with_weights(41, weights, 8), load_target("winocnn-zcu102-w6"))
+    assert narrow.layer.weight_bits == 7  # the slot of a weight
+    for on_array in (wide, narrow):
+        np.testing.assert_array_equal(on_array.layer.weights, weights)
+
+
+def test_codes_that_fit_no_stored_width_keep_theirs() -> None:
+    """Two levels far apart, as a table of 1-bit indices gives them."""
+    found = with_weights(50, np.array([[-40], [60]]), 1)
+    on_array = as_array_layer(found, load_target("systolic-ws-32"))
+    assert (on_array.layer.weight_bits, on_array.note) == (7, "")
+    np.testing.assert_array_equal(on_array.layer.weights, found.weights)

@@ -30,8 +30,11 @@ module bench;
     always @(posedge clock) begin
         cycles = cycles + 1;
         if (cycles == 5) begin
-            if (words[1] !== 8'hfe) $display("FAIL word 1: %h", words[1]);
-            else $display("PASS cycles=%0d", cycles);
+            if (words[1] !== 8'hfe) begin
+                $display("FAIL word 1: %h", words[1]);
+                $finish_and_return(1);
+            end
+            $display("PASS cycles=%0d", cycles);
             $finish;
         end
     end
@@ -75,6 +78,11 @@ def test_verdicts() -> None:
     assert read_verdict("noise\nPASS cycles=12\n") == Verdict(passed=True, cycles=12)
     failed = read_verdict("FAIL word 3: 00\nPASS cycles=12\n")
     assert failed == Verdict(passed=False, cycles=None, failures=("FAIL word 3: 00",))
+    miscounted = "FAIL cycles=12, expected 13"
+    assert read_verdict(f"{miscounted}\n") == Verdict(
+        passed=False, cycles=12, failures=(miscounted,)
+    )
+    assert read_verdict(f"FAIL word 3: 00\n{miscounted}\n").cycles is None
     with pytest.raises(RuntimeError, match="no verdict"):
         read_verdict("nothing\n")
 
@@ -87,11 +95,19 @@ def test_a_test_bench_runs_in_icarus() -> None:
     assert failed.failures == ("FAIL word 1: 03",)
 
 
+def test_a_process_code_that_contradicts_the_verdict_is_a_bug() -> None:
+    need("iverilog", "vvp")
+    silent = COUNTER.replace("$finish_and_return(1)", "$finish")
+    with pytest.raises(RuntimeError, match="the process code is 0"):
+        run_bench(counter(3, silent))
+
+
 def test_a_test_bench_runs_in_verilator(full: bool) -> None:
     if not full:
         pytest.skip("compiles for seconds; runs with --full")
     need("verilator")
-    assert run_bench(counter(-2), simulator="verilator") == Verdict(passed=True, cycles=5)
+    text = COUNTER.replace("$finish_and_return(1)", "$stop")
+    assert run_bench(counter(-2, text), simulator="verilator") == Verdict(passed=True, cycles=5)
 
 
 def test_a_run_without_end_is_stopped() -> None:

@@ -11,6 +11,7 @@ from installed import need
 
 from benchmarks.rtl.agreement import RESULTS, RUNS
 from benchmarks.rtl.cases import systolic_case
+from edgecompress.core.errors import ConfigurationInvalid
 from edgecompress.hardware.rtl import systolic_os, systolic_ws
 from edgecompress.hardware.rtl._product import ArrayShape, products_of, signed_bits, why_not
 from edgecompress.hardware.rtl.bench import run_bench
@@ -148,6 +149,19 @@ def test_impossible_arrays_are_refused() -> None:
         shape(activation_bits=17)
     with pytest.raises(ValueError, match="does not fit in 11 bits"):
         shape(sum_bits=11)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_widths_of_a_target_that_are_not_generated_are_refused(family: str) -> None:
+    target = load_target(family.replace("_", "-") + "-32")
+    wide = replace(target, activation_bits=20)
+    with pytest.raises(ConfigurationInvalid, match="operands of 20 and 8 bits"):
+        generator_for(family).design(wide)
+    narrow = replace(
+        target, parameters=target.parameters.model_copy(update={"accumulator_bits": 15})
+    )
+    with pytest.raises(ConfigurationInvalid, match="do not hold a product of 8 and 8 bits"):
+        generator_for(family).design(narrow)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

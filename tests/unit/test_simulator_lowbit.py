@@ -149,6 +149,25 @@ def test_bit_fusion_by_hand(bits: int, weight_bits: int, steps: int) -> None:
     assert found.cycles == 16 // (2 * fused) * 2 * 3 + 2 + 3 - 1
 
 
+def test_bit_fusion_takes_group_after_group() -> None:
+    """64 channels alone, 8 x 8 pixels, 9 taps: a step for each, and the fill and drain of 16 x 32.
+
+    Multiplications are the taps inside the feature map: 3 x 8 - 2 along each axis.
+    """
+    rng = np.random.default_rng(0)
+    layer = IntegerConv(
+        inputs=rng.integers(-128, 128, (1, 64, 8, 8)),
+        weights=rng.integers(-128, 128, (64, 1, 3, 3)),
+        pads=(1, 1, 1, 1),
+        group=64,
+        zero_point=3,
+    )
+    found = bit_fusion.simulate(bit_fusion.BitFusionArray(array_rows=16, array_columns=32), layer)
+    np.testing.assert_array_equal(found.outputs, exact_outputs(layer))
+    assert found.cycles == 64 * 64 * 9 + 16 + 32 - 1
+    assert found.multiplications == 64 * 22 * 22
+
+
 @pytest.mark.parametrize("family", bench.FAMILIES)
 def test_multiplications_leave_out_padding_and_idle_units(family: str) -> None:
     """Truth: the same convolution of ones with ones counts the taps inside the feature map."""

@@ -126,6 +126,37 @@ def test_an_array_without_elements_is_refused() -> None:
         systolic.SystolicArray(rows=0, columns=4, held="sums")
 
 
+def test_sums_that_stay_between_parts_by_hand() -> None:
+    """Parts of 3 and 4 taps on 2 x 3 elements that hold 2 x 2 sums.
+
+    The first part is in after 3 cycles; the last tap of the second enters in cycle 7 and is at the
+    far corner 1 + 2 cycles later. By then all have formed 7 products; after cycle 3 the elements,
+    each as late as it is far from the corner, have 3 + 2 + 2 + 1.
+    """
+    rng = np.random.default_rng(0)
+    inputs, weights = rng.integers(-9, 9, (2, 7)), rng.integers(-9, 9, (7, 2))
+    array = systolic.SystolicArray(rows=2, columns=3, held="sums")
+    running = systolic.SumsInPlace(array)
+    first = running.run(inputs[:, :3], weights[:3], last=False)
+    assert (first.cycles, first.multiplications) == (3, 3 + 2 + 2 + 1)
+    assert not first.outputs.any()
+    second = running.run(inputs[:, 3:], weights[3:], last=True)
+    assert (second.cycles, second.multiplications) == (4 + 1 + 2, 4 * 7 - 8)
+    np.testing.assert_array_equal(second.outputs, inputs @ weights)
+
+
+def test_more_sums_than_elements_cannot_stay() -> None:
+    running = systolic.SumsInPlace(systolic.SystolicArray(rows=2, columns=3, held="sums"))
+    with pytest.raises(ValueError, match=r"sums of \(3, 1\) do not stay in 2 x 3 elements"):
+        running.run(np.ones((3, 2), np.int64), np.ones((2, 1), np.int64), last=False)
+
+
+def test_sums_of_no_products_are_refused() -> None:
+    running = systolic.SumsInPlace(systolic.SystolicArray(rows=2, columns=3, held="sums"))
+    with pytest.raises(ValueError, match="sums of no products"):
+        running.run(np.ones((1, 0), np.int64), np.ones((0, 1), np.int64), last=True)
+
+
 def device(rng: np.random.Generator) -> memory.Device:
     return memory.Device(
         bytes_per_cycle=Fraction(int(rng.integers(1, 60)), int(rng.integers(1, 9))),

@@ -52,6 +52,11 @@ class Products:
     taps: int = 1
     assumed: str = ""
 
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return self.count * self.rows * self.inner * self.columns
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrayWork:
@@ -62,6 +67,7 @@ class ArrayWork:
         macs_per_cycle: That it can do at these widths.
         operand_bytes: Read from and written to on-chip buffers by the array.
         activation_buffer_bytes, weight_buffer_bytes: One half of each double buffer.
+        multiplications: As in `Timeline`.
     """
 
     cycles: float
@@ -69,6 +75,7 @@ class ArrayWork:
     operand_bytes: float
     activation_buffer_bytes: int
     weight_buffer_bytes: int
+    multiplications: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +183,7 @@ def price(work: Work, target: Target, array: ArrayWork, *assumed: str) -> Cost:
         + min(weight_set, 2 * array.weight_buffer_bytes)
         + 2 * _output_bytes(work, target) / tiles,
         buffer_bytes=array.operand_bytes + moved,
+        multiplications=array.multiplications,
     )
     return as_cost(work, target, timeline, traffic.weights.assumed, *assumed)
 

@@ -73,6 +73,18 @@ def parameters_of(target: Target) -> Parameters:
     return target.parameters
 
 
+def why_sums_are_narrow(target: Target) -> str | None:
+    """Why the sums of a systolic target do not hold one product, or None if they do."""
+    activation, weight = target.activation_bits or 8, target.weight_stream.weight_bits
+    bits = parameters_of(target).accumulator_bits
+    if bits >= activation + weight:
+        return None
+    return (
+        f"sums of {bits} bits (accumulator_bits) do not hold a product of {activation} and "
+        f"{weight} bits"
+    )
+
+
 def _bank_blocks(byte_count: int, banks: int, bits: int) -> int:
     """Block memories of one half of a buffer, in banks of one operand a word."""
     return banks * bram18_blocks(-(-8 * byte_count // (banks * bits)), bits)
@@ -257,11 +269,9 @@ class Systolic(HostElements):
         return Resources(dsp=array.dsp, bram18=bram18, lut=array.lut)
 
     def batch(self, targets: Sequence[Target]) -> Batch | None:
-        """Arrays side by side, for explorations; not with energy."""
+        """Arrays side by side, for explorations."""
         from edgecompress.hardware.models._systolic_batch import SystolicBatch
 
-        if any(target.energy is not None for target in targets):
-            return None
         return SystolicBatch(self.dataflow, targets)
 
     def chain_bytes(self, target: Target) -> int:

@@ -1,4 +1,4 @@
-"""Time of one operator on many systolic arrays, for explorations.
+"""Time and energy of one operator on many systolic arrays, for explorations.
 
 The same numbers as `_systolic.Systolic.price`. What a tiling takes does not depend on the sizes of
 the buffers, only whether it fits them: tilings are worked out once for each shape of the array and
@@ -19,6 +19,7 @@ import numpy as np
 
 from edgecompress.core.arrays import FloatArray
 from edgecompress.core.work import ElementWork, Work
+from edgecompress.hardware.batch_energy import EnergyRates
 from edgecompress.hardware.models._systolic import as_product, parameters_of
 from edgecompress.hardware.models._systolic_mappings import (
     Array,
@@ -42,15 +43,24 @@ MOST_ARRAYS = 512
 
 
 class _Tiling:
-    """Cycles, bytes and room of one tiling; its time is NaN until it is asked for."""
+    """Cycles, bytes and room of one tiling; what is NaN was not asked for."""
 
-    __slots__ = ("activations", "bound", "compute", "moved", "sizes", "total", "weights")
+    __slots__ = (
+        "activations",
+        "bound",
+        "buffered",
+        "compute",
+        "moved",
+        "sizes",
+        "total",
+        "weights",
+    )
 
     def __init__(self, sizes: _Sizes, trial: _Trial) -> None:
         self.sizes = sizes
         self.compute, self.moved, self.bound = trial.compute, trial.moved, trial.bound
         self.activations, self.weights = trial._activations, trial._weights
-        self.total = math.nan
+        self.total = self.buffered = math.nan
 
 
 class _Tilings:
@@ -71,10 +81,10 @@ class _Tilings:
         self._columns = self._fixed_sizes(rows=False)
         self._deep = self._deep_sizes()
 
-    def cycles(
+    def fastest(
         self, activation_bytes: int, weight_bytes: int, largest: _OnProduct
-    ) -> tuple[float, bool]:
-        """Of the fastest tiling that fits such buffers, and whether there is one."""
+    ) -> tuple[_Tiling, bool]:
+        """The fastest tiling that fits such buffers, and whether there is one."""
         tilings = [
             self._tiling(sizes) for sizes in self._sizes(activation_bytes, weight_bytes, largest)
         ]
@@ -86,13 +96,18 @@ class _Tilings:
         fits = bool(fitting)
         if not fits:
             fitting = [min(tilings, key=lambda one: one.activations + one.weights)]
-        best = math.inf
+        best: _Tiling | None = None
         for one in sorted(_worth_playing(fitting), key=lambda one: one.bound):
-            if one.bound >= best:
+            if best is not None and one.bound >= best.total:
                 break
             if math.isnan(one.total):
                 one.total = play(self._trial(one.sizes).runs(), shared_port=True).total
-            best = min(best, one.total)
+            if best is None or one.total < best.total:
+                best = one
+        if best is None:
+            raise ValueError("a product without any tiling")
+        if math.isnan(best.buffered):
+            best.buffered = self._trial(best.sizes).buffer_bytes
         return best, fits
 
     def _tiling(self, sizes: _Sizes) -> _Tiling:
@@ -149,10 +164,10 @@ class _OnProduct:
         self._columns: dict[int, int] = {}
         self._tilings: dict[tuple[int, int, int, float], _Tilings] = {}
 
-    def cycles(
+    def fastest(
         self, shape: tuple[int, int, int], port: float, rooms: tuple[int, int]
-    ) -> tuple[float, bool]:
-        """Of the fastest tiling, and whether the buffers hold one.
+    ) -> tuple[_Tiling, bool]:
+        """The fastest tiling, and whether the buffers hold one.
 
         Args:
             shape: Height and width of the array, and its sums below each column.
@@ -169,7 +184,7 @@ class _OnProduct:
                 height=height, width=width, depth=depth, activation_bytes=0, weight_bytes=0
             )
             found = self._tilings[key] = _Tilings(self._product, array, self._flow, port)
-        return found.cycles(*rooms, self)
+        return found.fastest(*rooms, self)
 
     def rows(self, room: int, columns: int) -> int:
         """Rows whose inputs and results in so many columns fit."""
@@ -227,12 +242,13 @@ class SystolicBatch:
         found = [parameters_of(target) for target in targets]
         self._rooms = [(p.activation_buffer_bytes, p.weight_buffer_bytes) for p in found]
         self._shapes = [(p.array_rows, p.array_columns, p.accumulator_words) for p in found]
+        self._rates = EnergyRates(targets)
 
-    def seconds(self, work: Work) -> FloatArray:
-        """Time of a convolution or a product on every array; what is on chip has to be off it."""
-        found = np.zeros(len(self._targets))
+    def figures(self, work: Work) -> tuple[FloatArray, FloatArray]:
+        """Time and energy of a convolution or a product; what is on chip has to be off it."""
         if isinstance(work.operator, ElementWork) or not work.operator.macs:
-            return found
+            return np.zeros(len(self._targets)), self._rates.nothing()
+        seconds, moved, buffered = np.empty((3, len(self._targets)))
         products: dict[tuple[int | None, int], _OnProduct] = {}
         for place, target in enumerate(self._targets):
             widths = (target.activation_bits, id(target.weight_stream))
@@ -241,8 +257,12 @@ class SystolicBatch:
                 known = _on_product(as_product(work, target).product, self._flow)
                 products[widths] = known
             port = target.dram_bytes_per_cycle
-            cycles, fits = known.cycles(self._shapes[place], port, self._rooms[place])
+            best, fits = known.fastest(self._shapes[place], port, self._rooms[place])
             self.overfull[place] |= not fits
             overhead = target.operator_overhead_s * target.clock_hz
-            found[place] = (cycles + overhead) / target.clock_hz
-        return found
+            seconds[place] = (best.total + overhead) / target.clock_hz
+            moved[place], buffered[place] = best.moved, best.buffered
+        rates = self._rates
+        spent = work.operator.macs * rates.multiplication_pj(work)
+        spent += buffered * rates.on_chip_pj_per_byte + moved * rates.dram_pj_per_byte
+        return seconds, np.asarray(spent + rates.static_w * 1e12 * seconds)

@@ -287,11 +287,12 @@ class _Trial:
             weight_bytes=weight_bytes,
             activation_bytes=input_bytes + p.output_bytes,
             on_chip_bytes=2 * self.room + accumulators,
-            buffer_bytes=self._buffer_bytes(),
+            buffer_bytes=self.buffer_bytes,
             fits=self.fits,
         )
 
-    def _buffer_bytes(self) -> float:
+    @property
+    def buffer_bytes(self) -> float:
         """Every operand as often as it enters the array, sums as often as they are added up."""
         p, array = self._product, self._array
         size = (array.height, array.width)

@@ -1,4 +1,4 @@
-"""Cycles of one operator on many WinoCNN arrays at once, for explorations.
+"""Time and energy of one operator on many WinoCNN arrays at once, for explorations.
 
 The same numbers as `winocnn.WinoCnn.price`, worked out for all arrays side by side. It covers the
 schedule of the published host software with weights in their fixed slots; the others are priced
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgecompress.core.arrays import FloatArray
 from edgecompress.core.work import ConvWork, ElementWork, MatMulWork, Work
+from edgecompress.hardware.batch_energy import EnergyRates
 from edgecompress.hardware.models._winograd import (
     ACTIVATION_BITS,
     LINE_CHANNELS,
@@ -39,7 +40,6 @@ def can_batch(target: Target) -> bool:
         and not p.bound_rows_by_output
         and not p.skips_zero_weights
         and target.weight_stream.encoding == "fixed"
-        and target.energy is None
     )
 
 
@@ -64,6 +64,8 @@ class _Arrays:
     slot_bits: Ints
     widest_kernel: Ints
     share: FloatArray
+    transformed_weight_bits: Ints
+    accumulator_bits: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,22 +120,28 @@ class ArrayBatch:
             slot_bits=np.array([one.weight_stream.weight_bits for one in targets]),
             widest_kernel=np.array([p.kernels[-1] for p in found]),
             share=np.array([port_share(one, p) for one, p in zip(targets, found, strict=True)]),
+            transformed_weight_bits=column("transformed_weight_bits"),
+            accumulator_bits=column("accumulator_bits"),
         )
+        self._rates = EnergyRates(targets)
+        self._macs_pj = np.full(self._size, np.nan)
 
-    def seconds(self, work: Work) -> FloatArray:
-        """Time of a convolution or a product on every array."""
+    def figures(self, work: Work) -> tuple[FloatArray, FloatArray]:
+        """Time and energy of a convolution or a product on every array."""
         if isinstance(work.operator, ElementWork) or not work.operator.macs:
-            return np.zeros(self._size)
-        best = np.full(self._size, np.inf)
+            return np.zeros(self._size), self._rates.nothing()
+        self._macs_pj = self._rates.multiplication_pj(work)
+        best, dynamic = np.full((2, self._size), np.inf)
         held = np.zeros(self._size, dtype=bool)
         for count, shapes, modes in self._mappings(work):
             for mode in modes:
-                total, fits = self._split_cycles(shapes, mode)
-                total = total * count
+                total, picojoules, fits = self._split_cycles(shapes, mode, count)
                 better = (fits & ~held) | ((fits == held) & (total < best))
                 best, held = np.where(better, total, best), np.where(better, fits, held)
+                dynamic = np.where(better, picojoules, dynamic)
         overhead = self._overhead * self._clock
-        return np.asarray((best + overhead) / self._clock)
+        seconds = np.asarray((best + overhead) / self._clock)
+        return seconds, np.asarray(dynamic + self._rates.static_w * 1e12 * seconds)
 
     def _mappings(self, work: Work) -> Iterator[tuple[Ints, _Shapes, tuple[int, ...]]]:
         match work.operator:
@@ -186,8 +194,10 @@ class ArrayBatch:
     def _all(self, value: int) -> Ints:
         return np.full(self._size, value, dtype=np.int64)
 
-    def _split_cycles(self, shapes: _Shapes, mode: int) -> tuple[FloatArray, Bools]:
-        """Cycles of a convolution cut into calls, and whether the buffers hold each."""
+    def _split_cycles(
+        self, shapes: _Shapes, mode: int, count: Ints
+    ) -> tuple[FloatArray, FloatArray, Bools]:
+        """Cycles and picojoules of so many convolutions cut into calls that the buffers hold."""
         tile = self._a.omega + 1 - mode
         part, strips = self._strips(shapes, tile)
         part, sets = self._channel_parts(part)
@@ -195,7 +205,9 @@ class ArrayBatch:
         outputs = _up(_aligned(part.out_channels), self._a.rows)
         fits = self._fits(part.in_width, part.in_channels)
         fits &= self._tile_columns(part, tile) * outputs <= self._a.output_words
-        return self._call_cycles(part, mode, tile) * (strips * sets * repeats), fits
+        cycles, picojoules = self._call_cycles(part, mode, tile)
+        calls = count * (strips * sets * repeats)
+        return cycles * calls, picojoules * calls, fits
 
     def _capacity(self, width: Ints, channels: Ints) -> Ints:
         words = _up(width, self._a.bank_columns) * _aligned(channels)
@@ -258,8 +270,8 @@ class ArrayBatch:
         each = np.where(whole, channels, each)
         return replace(shapes, out_channels=each), np.where(whole, 1, _up(channels, each))
 
-    def _call_cycles(self, shapes: _Shapes, mode: int, tile: Ints) -> FloatArray:
-        """Cycles of one call as `published_cycles` has them."""
+    def _call_cycles(self, shapes: _Shapes, mode: int, tile: Ints) -> tuple[FloatArray, FloatArray]:
+        """Cycles of one call as `published_cycles` has them, and its picojoules of events."""
         a = self._a
         in_passes = _up(_aligned(shapes.in_channels), a.depth)
         out_passes = _up(_aligned(shapes.out_channels), a.rows)
@@ -287,7 +299,23 @@ class ArrayBatch:
         longest = np.maximum(busy + passes * a.fill, port)
         covered = np.minimum(step, step // tile * tile)
         steps = _up(shapes.out_height * shapes.stride[0], covered)
-        return np.asarray(ends + steps * longest)
+        weight_words = a.weight_ports * (steps * weights + burst)
+        words = a.input_ports * (first + steps * loaded) + a.output_ports * (steps + 1) * stored
+        fed = steps * passes * loads * fi * tiles * a.depth
+        spent = self._picojoules(tile, steps * passes * swept, fed, weight_words + words)
+        return np.asarray(ends + steps * longest), spent
+
+    def _picojoules(self, tile: Ints, swept: Ints, fed: Ints, words: Ints) -> FloatArray:
+        """Of a call but for what is always drawn; see `winocnn._buffer_bytes`."""
+        a, rates = self._a, self._rates
+        maps, cells = a.columns * a.images, a.omega**2
+        weights = a.rows * a.depth * cells * a.transformed_weight_bits
+        sums = 2 * a.rows * maps * tile**2 * a.accumulator_bits
+        bits = swept * (weights + sums) + fed * maps * cells * ACTIVATION_BITS
+        moved = words * a.port_bytes
+        multiplied = swept * cells * a.depth * a.rows * maps
+        spent = multiplied * self._macs_pj + (bits / 8 + moved) * rates.on_chip_pj_per_byte
+        return np.asarray(spent + moved * rates.dram_pj_per_byte)
 
     def _row_step(
         self, shapes: _Shapes, mode: int, tile: Ints, columns: Ints, out_passes: Ints

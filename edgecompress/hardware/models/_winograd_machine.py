@@ -152,4 +152,6 @@ def _machine_cycles(rows: _Rows, rate: WeightRate, kernel_rows: int) -> Cycles:
         weight_words=p.weight_ports * steps * loads * d.port_burst_words,
         activation_words=last_row * d.input_row_words
         + rows.shape.out_height * output_row_words(rows.shape, p),
+        swept=steps * loads * sweep,
+        fed=steps * d.passes * d.input_feed_cycles,
     )

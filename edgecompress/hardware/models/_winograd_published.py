@@ -32,6 +32,8 @@ class Cycles:
         fill: Pipeline fill, first load and last store.
         total: Of the call.
         weight_words, activation_words: Port words that are moved.
+        swept, fed: Cycles in which the multipliers have a tile and weights, whether all of them
+            have something to do or not, and in which tiles come from the input buffer.
     """
 
     compute: float
@@ -42,6 +44,8 @@ class Cycles:
     total: float
     weight_words: int
     activation_words: int
+    swept: int
+    fed: int
 
     def times(self, count: int) -> Cycles:
         """The same calls one after the other."""
@@ -56,6 +60,8 @@ class Cycles:
             total=self.total * count,
             weight_words=self.weight_words * count,
             activation_words=self.activation_words * count,
+            swept=self.swept * count,
+            fed=self.fed * count,
         )
 
 
@@ -93,4 +99,6 @@ def published_cycles(
         weight_words=p.weight_ports * (steps * weights + d.port_burst_words),
         activation_words=p.input_ports * (first + steps * loaded)
         + p.output_ports * (steps + 1) * stored,
+        swept=steps * d.passes * d.pe_cycles,
+        fed=steps * d.passes * d.input_feed_cycles,
     )

@@ -10,8 +10,9 @@ and adds it to its accumulator. A product (rows x inner) (inner x columns) runs 
 3. Accumulators are double: a tile starts in the cycle after the last of the one before.
 4. The last count is in its accumulator ``pipeline_cycles`` after its bits were taken.
 
-Time falls in proportion to the width of both operands, down to one bit. Planes that are all zero
-are not skipped. A convolution is the product of its windows; groups follow one another.
+Time falls in proportion to the width of both operands, down to one bit, and so does the energy of
+the array, which is counted in products of two bits. Planes that are all zero are not
+skipped. A convolution is the product of its windows; groups follow one another.
 
 Source: BISMO (arXiv 1901.00370, github.com/EECS-NTNU/bismo): units, planes, stages that overlap.
 """
@@ -87,6 +88,7 @@ class BitSerial(HostElements):
             operand_bytes=cycles * (p.row_units + p.column_units) * p.unit_bits / 8,
             activation_buffer_bytes=p.activation_buffer_bytes,
             weight_buffer_bytes=p.weight_buffer_bytes,
+            multiplications=products.macs * activation * weight,
         )
         return price(work, target, array, products.assumed)
 

@@ -189,6 +189,7 @@ def _on_host(work: Work, operator: ElementWork, target: Target) -> Cost:
         macs_per_cycle=0,
         weight_bytes=constants,
         activation_bytes=0,
+        buffer_bytes=(operator.read_bits + operator.written_bits) / 8,
     )
     return as_cost(work, target, timeline, HOST)
 

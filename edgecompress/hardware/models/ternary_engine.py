@@ -306,7 +306,20 @@ def _planes(work: Work, target: Target) -> int:
     bits = operand_widths(work, target)[1]
     if isinstance(work.operator, MatMulWork) and not work.operator.constant:
         return bits
-    return digit_planes(bits, work.weights.levels if work.weights else None)
+    return digit_planes(bits, work.weights.levels if work.weights else _stored_levels(work, bits))
+
+
+def _stored_levels(work: Work, bits: int) -> int | None:
+    """Levels of packed codes of few bits: all that their width has, or three if they take less.
+
+    Codes of up to four bits are packed as tight as their levels allow, so their storage tells
+    ternary codes from those of two bits; wider ones are symmetric unless their values say more.
+    """
+    operator = work.operator
+    if isinstance(operator, ElementWork) or bits > 4 or not operator.weight_storage_bits:
+        return None
+    full = operator.weight_storage_bits >= bits * operator.weight_elements
+    return 1 << bits if full else 3
 
 
 def _assumed(operator: ConvWork | MatMulWork, planes: int) -> Iterator[str]:

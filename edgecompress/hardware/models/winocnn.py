@@ -14,6 +14,10 @@ Zeros among the transformed weights can be left out by an array that has ``skips
 (the idea of Winols, TACO 2024); their share has to be measured on the weights, else nothing is
 saved.
 
+The energy of multiplications is that of the multipliers, not of the operator: in a cycle that
+sweeps a tile all of them are taken to switch, whether a layer fills them or not; what waits does
+not.
+
 Source: WinoCNN (arXiv 2107.04244) and the published design; see `_winograd`.
 """
 
@@ -36,6 +40,7 @@ from edgecompress.core.work import (
 )
 from edgecompress.hardware.families import Batch
 from edgecompress.hardware.models._winograd import (
+    ACTIVATION_BITS,
     LINE_CHANNELS,
     Parameters,
     Shape,
@@ -105,6 +110,8 @@ class WinoCnn(HostElements):
             macs_per_cycle=p.multipliers,
             weight_bytes=cycles.weight_words * p.port_bytes_per_cycle,
             activation_bytes=cycles.activation_words * p.port_bytes_per_cycle,
+            buffer_bytes=_buffer_bytes(best, p),
+            multiplications=p.multipliers * cycles.swept,
         )
         if p.skips_zero_weights and best.mode not in dict(rate.zero_shares):
             assumed = (*assumed, UNSKIPPED)
@@ -256,6 +263,23 @@ def _priced(work: Work, target: Target, p: Parameters, rate: WeightRate) -> Iter
             cut = split(calls.shape, mode, p)
             cycles = call_cycles(cut.shape, mode, p, share, rate).times(calls.count * cut.count)
             yield Priced(cycles, mode, cut.held, (*calls.assumed, *cut.assumed))
+
+
+def _buffer_bytes(priced: Priced, p: Parameters) -> float:
+    """Read from and written to the buffers.
+
+    What is moved over the ports is written or read once. Of the array: the weights of all its rows
+    in every cycle of a sweep, one input channel of a tile in every cycle that feeds, and the
+    results of a tile, which are added to what the output buffer has.
+    """
+    cycles, tile = priced.cycles, p.omega_pixels + 1 - priced.mode
+    maps = p.array_columns * p.batch_images
+    weights = p.array_rows * p.channels_per_element * p.omega_pixels**2 * p.transformed_weight_bits
+    sums = 2 * p.array_rows * maps * tile**2 * p.accumulator_bits
+    inputs = maps * p.omega_pixels**2 * ACTIVATION_BITS
+    bits = cycles.swept * (weights + sums) + cycles.fed * inputs
+    words = cycles.weight_words + cycles.activation_words
+    return bits / 8 + words * p.port_bytes_per_cycle
 
 
 def _weight_rate(work: Work, target: Target, p: Parameters) -> tuple[WeightRate, tuple[str, ...]]:

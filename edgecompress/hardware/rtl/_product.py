@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgecompress.hardware.array_resources import SystolicCounts
-from edgecompress.hardware.models._systolic import parameters_of
+from edgecompress.hardware.models._systolic import parameters_of, why_sums_are_narrow
+from edgecompress.hardware.rtl.verilog import impossible
 from edgecompress.hardware.simulator.layers import (
     IntArray,
     IntegerConv,
@@ -50,7 +51,10 @@ class ArrayShape:
         if self.rows < 1 or self.columns < 1:
             raise ValueError(f"an array of {self.rows} x {self.columns}")
         if not (1 <= self.activation_bits <= MOST_BITS and 1 <= self.weight_bits <= MOST_BITS):
-            raise ValueError(f"operands of {self.activation_bits} and {self.weight_bits} bits")
+            raise ValueError(
+                f"operands of {self.activation_bits} and {self.weight_bits} bits, "
+                f"where 1 to {MOST_BITS} are generated"
+            )
         if self.sum_bits < self.activation_bits + self.weight_bits:
             raise ValueError(f"a product does not fit in {self.sum_bits} bits")
 
@@ -90,17 +94,29 @@ class ArrayShape:
 
 
 def shape_of(target: Target) -> ArrayShape:
-    """The array of a target."""
+    """The array of a target.
+
+    Raises:
+        ConfigurationInvalid: Its widths are none that an array is generated with.
+    """
     p = parameters_of(target)
-    return ArrayShape(
-        rows=p.array_rows,
-        columns=p.array_columns,
-        activation_bits=target.activation_bits or DEFAULT_ACTIVATION_BITS,
-        weight_bits=target.weight_stream.weight_bits,
-        sum_bits=p.accumulator_bits,
-        dsp=p.multiplier == "dsp",
-        depth=p.accumulator_words,
-    )
+    narrow = why_sums_are_narrow(target)
+    if narrow is not None:
+        raise impossible(target, narrow, "accumulator_bits")
+    try:
+        return ArrayShape(
+            rows=p.array_rows,
+            columns=p.array_columns,
+            activation_bits=target.activation_bits or DEFAULT_ACTIVATION_BITS,
+            weight_bits=target.weight_stream.weight_bits,
+            sum_bits=p.accumulator_bits,
+            dsp=p.multiplier == "dsp",
+            depth=p.accumulator_words,
+        )
+    except ValueError as error:
+        raise impossible(
+            target, str(error), "activation_bits and weight_stream.weight_bits"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

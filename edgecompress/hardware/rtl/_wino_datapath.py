@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from edgecompress.core.winograd import transforms
 from edgecompress.hardware.rtl._wino_linear import function_text
-from edgecompress.hardware.rtl.verilog import module_text
+from edgecompress.hardware.rtl.verilog import ONE_FILE, module_text
 from edgecompress.hardware.simulator.wino_element import KERNEL, Datapath
 
 Settings = tuple[tuple[str, int], ...]
@@ -86,7 +86,7 @@ def datapath_text(datapath: Datapath) -> str:
     division, steps, quotient = _division(datapath)
     return "\n".join(
         (
-            "// All modules are in one file.\n/* verilator lint_off DECLFILENAME */\n",
+            ONE_FILE,
             module_text(
                 "wino_transforms",
                 INPUT_FUNCTION=function_text(matrices.input),

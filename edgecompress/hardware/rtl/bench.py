@@ -1,8 +1,10 @@
 """Runs generated Verilog with its self-checking test bench in an open simulator.
 
 A test bench loads operands and expected results from hex files with ``$readmemh``, counts clock
-cycles from the first operand in to the last result out, compares every output, prints
-``PASS cycles=N``, or ``FAIL ...`` lines, and ends with ``$finish``.
+cycles from the first operand in to the last result out, compares every output, and the cycles with
+those of the closed form. It prints ``PASS cycles=N`` and ends with ``$finish``, or ``FAIL ...``
+lines and ends with a process code that is not 0; ``FAIL cycles=N, expected M`` where nothing else
+is wrong.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ INSTALL = {
 """Program -> how to get it on Debian and Ubuntu."""
 
 PASSED = re.compile(r"^PASS cycles=(\d+)$", re.MULTILINE)
+MISCOUNTED = re.compile(r"^FAIL cycles=(\d+), expected \d+$")
 FAILED = re.compile(r"^FAIL.*$", re.MULTILINE)
 KEPT_FAILURES = 20
 
@@ -66,8 +69,8 @@ class Verdict:
     """What a test bench found.
 
     Attributes:
-        passed: Every output was as expected.
-        cycles: Counted by the test bench; None if it did not get to the end.
+        passed: Every output and the number of cycles were as expected.
+        cycles: Counted by the test bench; None if an output was wrong, or it did not end.
         failures: The first lines that say what was wrong; empty if it passed.
     """
 
@@ -101,7 +104,8 @@ def run_bench(
     Raises:
         ConfigurationInvalid: The simulator is not installed.
         ResourceLimit: It ran longer than ``time_limit_s``.
-        RuntimeError: The Verilog does not compile, or the test bench ends without a verdict.
+        RuntimeError: The Verilog does not compile, or the test bench ends without a verdict, or
+            with a process code that contradicts it.
     """
     with tempfile.TemporaryDirectory(prefix="edgecompress-rtl-") as name:
         folder = Path(name)
@@ -112,7 +116,11 @@ def run_bench(
                 command = _compile_icarus(bench, folder)
             case "verilator":
                 command = _compile_verilator(bench, folder)
-        return read_verdict(run_program(command, folder, time_limit_s))
+        done = _run(command, folder, time_limit_s)
+        verdict = read_verdict(done.stdout or done.stderr)
+        if verdict.passed == bool(done.returncode):
+            raise RuntimeError(f"{verdict}, but the process code is {done.returncode}")
+        return verdict
 
 
 def _compile_icarus(bench: Bench, folder: Path) -> list[str]:
@@ -145,9 +153,20 @@ def run_program(
         ResourceLimit: It ran longer.
         RuntimeError: It failed; with what it said.
     """
-    name = Path(command[0]).name
+    done = _run(command, folder, time_limit_s, text)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip()
+        name = Path(command[0]).name
+        raise RuntimeError(f"{name} ended with {done.returncode}: {said[-2000:]}")
+    return done.stdout
+
+
+def _run(
+    command: Sequence[str], folder: Path, time_limit_s: float, text: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A program that has ended, whatever its process code."""
     try:
-        done = subprocess.run(
+        return subprocess.run(
             command,
             cwd=folder,
             input=text,
@@ -157,13 +176,10 @@ def run_program(
             check=False,
         )
     except subprocess.TimeoutExpired as error:
+        name = Path(command[0]).name
         raise ResourceLimit(
             f"{name} ran longer than {time_limit_s:g} s", hint="a smaller array or fewer rows"
         ) from error
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip()
-        raise RuntimeError(f"{name} ended with {done.returncode}: {said[-2000:]}")
-    return done.stdout
 
 
 def read_verdict(output: str) -> Verdict:
@@ -177,7 +193,9 @@ def read_verdict(output: str) -> Verdict:
     if not failures and passed is None:
         raise RuntimeError(f"the test bench gave no verdict: {output[-2000:]!r}")
     if failures:
-        return Verdict(passed=False, cycles=None, failures=tuple(failures[:KEPT_FAILURES]))
+        counted = MISCOUNTED.match(failures[0]) if len(failures) == 1 else None
+        cycles = int(counted[1]) if counted else None
+        return Verdict(passed=False, cycles=cycles, failures=tuple(failures[:KEPT_FAILURES]))
     return Verdict(passed=True, cycles=int(passed[1]) if passed else None)
 
 

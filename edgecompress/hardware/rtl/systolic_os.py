@@ -22,7 +22,14 @@ from edgecompress.hardware.rtl._product import (
     why_not,
 )
 from edgecompress.hardware.rtl.bench import Bench, packed_words
-from edgecompress.hardware.rtl.verilog import Design, header, module_text
+from edgecompress.hardware.rtl.verilog import (
+    INTERFACE,
+    ONE_FILE,
+    RESET,
+    Design,
+    header,
+    module_text,
+)
 from edgecompress.hardware.simulator.layers import IntArray, IntegerLayer
 from edgecompress.hardware.target import Target
 
@@ -41,7 +48,10 @@ def design(shape: ArrayShape) -> Design:
     """The array with its control."""
     text = "\n".join(
         (
-            header("Output-stationary systolic array.", (shape.described, *ABOUT)),
+            header(
+                "Output-stationary systolic array.", (shape.described, *ABOUT, INTERFACE, RESET)
+            ),
+            ONE_FILE,
             module_text(TOP, **dict(shape.settings)),
             module_text("signed_product"),
             module_text("lane_skew"),
@@ -55,7 +65,8 @@ def bench(shape: ArrayShape, layer: IntegerLayer) -> Bench:
     products = products_of(layer)
     (rows, inner), columns = products[0].inputs.shape, products[0].weights.shape[1]
     row_folds, column_folds = -(-rows // shape.rows), -(-columns // shape.columns)
-    settings = dict(shape.settings) | {
+    settings: dict[str, int | str] = {
+        **dict(shape.settings),
         "ADDRESS_BITS": address_bits(
             inner * row_folds, inner * column_folds, row_folds * shape.rows * column_folds
         ),
@@ -65,6 +76,8 @@ def bench(shape: ArrayShape, layer: IntegerLayer) -> Bench:
         "N": columns,
         "ROW_FOLDS": row_folds,
         "COLUMN_FOLDS": column_folds,
+        "EXPECTED_CYCLES": predicted_cycles(shape, layer),
+        "VERDICT": module_text("bench_verdict"),
     }
     return Bench(
         top=f"{TOP}_bench",

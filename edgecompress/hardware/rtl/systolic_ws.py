@@ -22,7 +22,14 @@ from edgecompress.hardware.rtl._product import (
     why_not,
 )
 from edgecompress.hardware.rtl.bench import Bench, hex_words, packed_words
-from edgecompress.hardware.rtl.verilog import Design, header, module_text
+from edgecompress.hardware.rtl.verilog import (
+    INTERFACE,
+    ONE_FILE,
+    RESET,
+    Design,
+    header,
+    module_text,
+)
 from edgecompress.hardware.simulator.layers import IntArray, IntegerLayer
 from edgecompress.hardware.target import Target
 
@@ -43,7 +50,10 @@ def design(shape: ArrayShape) -> Design:
     """The array with its control."""
     text = "\n".join(
         (
-            header("Weight-stationary systolic array.", (shape.described, *ABOUT)),
+            header(
+                "Weight-stationary systolic array.", (shape.described, *ABOUT, INTERFACE, RESET)
+            ),
+            ONE_FILE,
             module_text(TOP, **dict(shape.settings)),
             module_text("signed_product"),
             module_text("lane_skew"),
@@ -59,7 +69,8 @@ def bench(shape: ArrayShape, layer: IntegerLayer) -> Bench:
     row_counts = np.array([len(product.inputs) for product in products])
     rows = int(row_counts.max())
     inner_folds, column_folds = -(-inner // shape.rows), -(-columns // shape.columns)
-    settings = dict(shape.settings) | {
+    settings: dict[str, int | str] = {
+        **dict(shape.settings),
         "ADDRESS_BITS": address_bits(
             inner_folds * column_folds * shape.rows, rows * inner_folds, rows * column_folds
         ),
@@ -70,6 +81,8 @@ def bench(shape: ArrayShape, layer: IntegerLayer) -> Bench:
         "N": columns,
         "INNER_FOLDS": inner_folds,
         "COLUMN_FOLDS": column_folds,
+        "EXPECTED_CYCLES": predicted_cycles(shape, layer),
+        "VERDICT": module_text("bench_verdict"),
     }
     return Bench(
         top=f"{TOP}_bench",
@@ -78,7 +91,7 @@ def bench(shape: ArrayShape, layer: IntegerLayer) -> Bench:
             f"{TOP}_bench.v": module_text(f"{TOP}_bench", **settings),
         },
         memories=_memories(shape, products)
-        | {"row_counts.hex": hex_words(row_counts, settings["ADDRESS_BITS"])},
+        | {"row_counts.hex": hex_words(row_counts, int(settings["ADDRESS_BITS"]))},
     )
 
 

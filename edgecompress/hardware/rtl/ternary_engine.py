@@ -13,7 +13,15 @@ from edgecompress.hardware.models.ternary_engine import Parameters, array_cycles
 from edgecompress.hardware.resources import Resources
 from edgecompress.hardware.rtl._product import ADDRESS_BITS, address_bits, signed_bits
 from edgecompress.hardware.rtl.bench import Bench, hex_words, packed_words
-from edgecompress.hardware.rtl.verilog import Design, header, module_text
+from edgecompress.hardware.rtl.verilog import (
+    INTERFACE,
+    ONE_FILE,
+    RESET,
+    Design,
+    header,
+    impossible,
+    module_text,
+)
 from edgecompress.hardware.simulator.layers import (
     IntArray,
     IntegerConv,
@@ -60,7 +68,9 @@ class EngineShape:
 
     def __post_init__(self) -> None:
         if not 2 <= self.activation_bits <= 16:
-            raise ValueError(f"activations of {self.activation_bits} bits")
+            raise ValueError(
+                f"activations of {self.activation_bits} bits, where 2 to 16 are generated"
+            )
         if self.sum_bits < self.tree_bits:
             raise ValueError(f"sums of {self.sum_bits} bits, the trees have {self.tree_bits}")
 
@@ -106,20 +116,27 @@ class EngineShape:
 
 
 def shape_of(target: Target) -> EngineShape:
-    """The engine of a target."""
+    """The engine of a target.
+
+    Raises:
+        ConfigurationInvalid: Its widths are none that an engine is generated with.
+    """
     p = _parameters(target)
-    return EngineShape(
-        array=TernaryArray(
-            output_lanes=p.output_lanes,
-            input_lanes=p.input_lanes,
-            window=p.window,
-            weight_load_cycles=p.weight_load_cycles,
-            accumulators=p.accumulators,
-            packs_rows=p.packs_rows,
-        ),
-        activation_bits=p.activation_bits,
-        sum_bits=p.accumulator_bits,
-    )
+    try:
+        return EngineShape(
+            array=TernaryArray(
+                output_lanes=p.output_lanes,
+                input_lanes=p.input_lanes,
+                window=p.window,
+                weight_load_cycles=p.weight_load_cycles,
+                accumulators=p.accumulators,
+                packs_rows=p.packs_rows,
+            ),
+            activation_bits=p.activation_bits,
+            sum_bits=p.accumulator_bits,
+        )
+    except ValueError as error:
+        raise impossible(target, str(error), "activation_bits and accumulator_bits") from error
 
 
 def _parameters(target: Target) -> Parameters:
@@ -137,7 +154,11 @@ def design(shape: EngineShape) -> Design:
         f"ternary weights, loaded in {a.weight_load_cycles} cycles."
     )
     text = "\n".join(
-        (header("Ternary engine.", (facts, *ABOUT)), module_text(TOP, **dict(shape.settings)))
+        (
+            header("Ternary engine.", (facts, *ABOUT, INTERFACE, RESET)),
+            ONE_FILE,
+            module_text(TOP, **dict(shape.settings)),
+        )
     )
     return Design(top=TOP, text=text, dsp=False, settings=shape.settings)
 
@@ -167,7 +188,8 @@ def bench(shape: EngineShape, layer: IntegerLayer) -> Bench:
     results = sum(block.strip.rows * block.strip.columns for block in groups)
     columns = sum(len(block.columns) for block in blocks)
     load = shape.array.weight_load_cycles
-    settings = dict(shape.settings) | {
+    settings: dict[str, int | str] = {
+        **dict(shape.settings),
         "ADDRESS_BITS": address_bits(columns, len(blocks) * load) + 1,
         "BLOCKS": len(blocks),
         "COLUMNS": columns,
@@ -176,6 +198,8 @@ def bench(shape: EngineShape, layer: IntegerLayer) -> Bench:
         "ACCUMULATORS": shape.array.accumulators,
         "COLUMN_STRIDE": conv.stride[1],
         "ZERO_POINT": conv.zero_point,
+        "EXPECTED_CYCLES": predicted_cycles(_closed_form(shape), layer),
+        "VERDICT": module_text("bench_verdict"),
     }
     memories = _memories(shape, conv, blocks) | {
         "blocks.hex": _block_words(shape, blocks, int(settings["ADDRESS_BITS"]))
@@ -260,6 +284,25 @@ def _signed_conv(layer: IntegerLayer) -> IntegerConv:
         )
     return replace(
         layer, inputs=layer.inputs - half, zero_point=layer.zero_point - half, input_signed=True
+    )
+
+
+def _closed_form(shape: EngineShape) -> Parameters:
+    """The cost model's numbers of an engine; those that do not change cycles are 1."""
+    a = shape.array
+    return Parameters(
+        output_lanes=a.output_lanes,
+        input_lanes=a.input_lanes,
+        window=a.window,
+        weight_load_cycles=a.weight_load_cycles,
+        accumulators=a.accumulators,
+        packs_rows=a.packs_rows,
+        activation_buffer_bytes=1,
+        weight_buffer_bytes=1,
+        activation_bits=shape.activation_bits,
+        accumulator_bits=shape.sum_bits,
+        luts_per_select_bit=1,
+        additions_per_dsp=1,
     )
 
 

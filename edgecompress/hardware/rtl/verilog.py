@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
-from edgecompress.core.errors import Unsupported
+from edgecompress.core.errors import ConfigurationInvalid, Unsupported
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +29,22 @@ GENERATORS = {
 """Family of a target -> file of ``hardware/rtl`` that generates it."""
 
 FpgaFamily = Literal["xc7", "xcup"]
+INTERFACE = (
+    "start is taken while the design is idle, else ignored; sizes are at least 1 and stay until "
+    "done, which is high for one cycle, when all results are out. Nothing can be stalled: memories "
+    "answer every read in the cycle after it, and take every result."
+)
+"""For the head of a design that has its memories outside."""
+
+RESET = (
+    "reset is synchronous; one cycle ends whatever runs. State and valid signals have it, data, "
+    "addresses and counters need none. No clock frequency is verified."
+)
+"""For the head of every design."""
+
+ONE_FILE = "// All modules are in one file.\n/* verilator lint_off DECLFILENAME */\n"
+"""Before the first module."""
+
 MODULE_FOLDER = Path(__file__).parent / "modules"
 LINE = 96
 
@@ -103,6 +119,19 @@ def generator_for(family: str) -> Generator:
         )
     module = importlib.import_module(f"edgecompress.hardware.rtl.{GENERATORS[family]}")
     return cast(Generator, module.RTL)
+
+
+def impossible(target: Target, reason: str, numbers: str) -> ConfigurationInvalid:
+    """What is said of a target whose numbers no design has.
+
+    Args:
+        target: Whose.
+        reason: In words.
+        numbers: Names of those that can be changed.
+    """
+    return ConfigurationInvalid(
+        f"no Verilog for {target.name}: {reason}", hint=f"{numbers} in the target, or with --set"
+    )
 
 
 def header(what: str, facts: Iterable[str]) -> str:

@@ -27,7 +27,7 @@ from edgecompress.hardware.rtl._wino_datapath import (
 )
 from edgecompress.hardware.rtl._wino_load import BUFFER_WORDS, DESCRIPTOR, memories
 from edgecompress.hardware.rtl.bench import Bench
-from edgecompress.hardware.rtl.verilog import Design, header, module_text
+from edgecompress.hardware.rtl.verilog import RESET, Design, header, impossible, module_text
 from edgecompress.hardware.rtl.wino_resources import tile_resources
 from edgecompress.hardware.simulator.layers import (
     IntegerConv,
@@ -50,6 +50,16 @@ TOP = "winocnn_tile"
 
 CODE_BITS = 8  # of weights: those of quantized models; the published design cuts them to 7
 OUTPUT_BITS = 32
+
+ABOUT = (
+    "The grid of cells with its input, weight and output buffers, and the control of the loops. "
+    "The buffers hold one whole convolution: they are not double, so that loading and results are "
+    "not hidden behind the loops, and there is no bus or memory port.",
+    "Load the buffers, a word a cycle; set descriptor and bypass (1x1 kernels), which stay until "
+    "the last result; raise start for a cycle. start is taken while busy is low, else ignored; "
+    "every count is at least 1. Results leave one a cycle in the order of memory, and cannot be "
+    "stalled.",
+)
 
 TILE_MEANINGS = {
     **MEANINGS,
@@ -92,7 +102,7 @@ def tile_design(tile: WinoTile) -> Design:
         for place, name in enumerate(DESCRIPTOR)
     )
     parts = (
-        header("A small WinoCNN tile.", facts(tile.datapath)),
+        header("A WinoCNN tile.", (*facts(tile.datapath), *ABOUT, RESET)),
         datapath_text(tile.datapath),
         module_text("wino_control", DESCRIPTOR_PORTS=ports),
         module_text("wino_input_buffer"),
@@ -131,7 +141,8 @@ def tile_bench(tile: WinoTile, loaded: Loaded, expected: IntArray) -> Bench:
         PIXELS=loaded.inputs.size,
         KERNELS=len(loaded.kernels),
         RESULTS=expected.size,
-        MOST_CLOCKS=2 * (loops.steps * max(loops.fo, d.channels) + expected.size) + 1000,
+        EXPECTED_CYCLES=tile_cycles(tile, loops),
+        VERDICT=module_text("bench_verdict"),
         ROWS=tile.rows,
         BANK_BITS=(tile.bank_rows * tile.bank_columns).bit_length() - 1,
         INPUT_BITS=d.input_bits,
@@ -165,6 +176,7 @@ def tile_of(target: Target) -> WinoTile:
 
     Raises:
         Unsupported: The target is no array that is generated.
+        ConfigurationInvalid: Its sizes are none that a tile is generated with.
     """
     p = target.parameters
     if not isinstance(p, Parameters):
@@ -174,22 +186,27 @@ def tile_of(target: Target) -> WinoTile:
             f"no Verilog for {target.name}: tiles of 4 or 6 pixels with kernels of 1 and 3 only",
             hint="arrays that skip zero weights are not generated either",
         )
-    return WinoTile(
-        datapath=Datapath(
-            omega=p.omega_pixels,
-            channels=p.channels_per_element,
-            input_bits=CODE_BITS,
-            kernel_bits=CODE_BITS,
-            output_bits=OUTPUT_BITS,
-        ),
-        rows=p.array_rows,
-        columns=p.array_columns,
-        images=p.batch_images,
-        input_words=p.input_bank_words,
-        kernel_words=p.weight_buffer_words,
-        load_words=p.weight_buffer_words // 2,
-        output_words=p.output_buffer_words,
-    )
+    try:
+        return WinoTile(
+            datapath=Datapath(
+                omega=p.omega_pixels,
+                channels=p.channels_per_element,
+                input_bits=CODE_BITS,
+                kernel_bits=CODE_BITS,
+                output_bits=OUTPUT_BITS,
+            ),
+            rows=p.array_rows,
+            columns=p.array_columns,
+            images=p.batch_images,
+            input_words=p.input_bank_words,
+            kernel_words=p.weight_buffer_words,
+            load_words=p.weight_buffer_words // 2,
+            output_words=p.output_buffer_words,
+        )
+    except ValueError as error:
+        raise impossible(
+            target, str(error), "channels_per_element and the words of the buffers"
+        ) from error
 
 
 def conv_of(tile: WinoTile, layer: IntegerLayer) -> IntegerConv:

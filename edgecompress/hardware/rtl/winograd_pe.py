@@ -18,17 +18,22 @@ from edgecompress.hardware.rtl._wino_datapath import (
     parameter_text,
 )
 from edgecompress.hardware.rtl.bench import Bench, packed_words
-from edgecompress.hardware.rtl.verilog import Design, header, module_text
+from edgecompress.hardware.rtl.verilog import RESET, Design, header, module_text
 from edgecompress.hardware.simulator.wino_element import KERNEL, Datapath, ElementRun
 
 TOP = "winograd_pe"
+
+ABOUT = (
+    "One element without buffers or control: a tile and a kernel of CHANNELS channels each cycle "
+    "with in_valid, in_first and in_last at the channel passes of a result. Nothing can be stalled."
+)
 
 
 def design(datapath: Datapath) -> Design:
     """A processing element."""
     settings = datapath_settings(datapath)
     parts = (
-        header("A Winograd processing element.", facts(datapath)),
+        header("A Winograd processing element.", (*facts(datapath), ABOUT, RESET)),
         datapath_text(datapath),
         module_text(TOP, PARAMETERS=parameter_text(settings, MEANINGS)),
     )
@@ -57,6 +62,8 @@ def bench(datapath: Datapath, tiles: IntArray, kernels: IntArray, expected: Elem
     spread[..., :kernel, :kernel] = kernels
     text = module_text(
         f"{TOP}_bench",
+        EXPECTED_CYCLES=expected.cycles,
+        VERDICT=module_text("bench_verdict"),
         GROUPS=groups,
         PASSES=passes,
         SIDE=datapath.outputs(kernel),

@@ -2,26 +2,31 @@
 
 Codes as they are stored enter the array; what the zero point adds to every sum is subtracted at the
 end. The steps are those of the machine that ``hardware/models/bit_fusion.py`` describes.
+
+The registers of all units are advanced cycle by cycle. What the units multiply is worked out for
+some cycles together, from what the registers held in each of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice, product
 
 import numpy as np
 
 from edgecompress.hardware.simulator.layers import IntArray, IntegerLayer, Simulated
-from edgecompress.hardware.simulator.products import (
-    BoolArray,
-    Products,
-    as_outputs,
-    as_products,
-    digits,
-)
+from edgecompress.hardware.simulator.products import Products, as_outputs, as_products
 
 BRICK_BITS = 2
 UNIT_BITS = 8
+
+# Places of what a register holds: all zeros where there is no step in it.
+_PLACES = 8
+_BUSY, _PRODUCT, _COLUMN, _ROW, _INPUT_DIGIT, _WEIGHT_DIGIT, _TAP, _CHUNK = range(_PLACES)
+_REGISTERS = 1 << 17  # of all cycles that are worked out together; has no effect on what is counted
+
+Step = tuple[int, int, int, int, int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,111 +37,143 @@ class BitFusionArray:
     array_columns: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operands:
-    """Digits of one place of both operands of a product, in the 2-bit pieces that bricks take.
+@dataclass(frozen=True, slots=True)
+class _Operand:
+    """How the codes of one operand are cut for the units.
 
     Attributes:
-        inputs: (rows, taps, chunks, N, F, pieces).
-        weights: (taps, chunks, N, F, columns, pieces), idle columns at the end.
-        real: (rows, taps, chunks, N, F): counted multiplications; none after the first pass.
-        shift: Of the two digits together.
+        digit_bits: The width that units are split at.
+        digits: Of a code.
+        signed: The top one has a sign.
     """
 
-    inputs: IntArray
-    weights: IntArray
-    real: BoolArray
-    shift: int
+    digit_bits: int
+    digits: int
+    signed: bool
+
+    @classmethod
+    def of(cls, bits: int, *, signed: bool) -> _Operand:
+        """Digits of 2, 4 or 8 bits for codes of a width."""
+        width = BRICK_BITS
+        while width < min(bits, UNIT_BITS):
+            width *= 2
+        return cls(width, -(-bits // width), signed)
+
+    def pieces(self, codes: IntArray, digit: IntArray) -> list[IntArray]:
+        """The 2-bit pieces of one digit of each code: unsigned, but the top one of signed codes."""
+        count = self.digit_bits // BRICK_BITS
+        mask = (1 << BRICK_BITS) - 1
+        found = []
+        for piece in range(count):
+            bits = codes >> digit * self.digit_bits + piece * BRICK_BITS
+            sign = self.signed and piece == count - 1
+            found.append(
+                np.where(digit == self.digits - 1, bits, bits & mask) if sign else bits & mask
+            )
+        return found
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What all units work on, one after the other."""
-
-    operands: Operands
-    product: int
-    row: int
-    column: int
-    tap: int
-    chunk: int
-
-
-@dataclass(slots=True)
 class _Array:
     """All registers, and the clock."""
 
-    shape: BitFusionArray
-    sums: IntArray
-    columns: int
-    cycles: int = 0
-    multiplications: int = 0
-    inside: list[list[Step | None]] = field(init=False)
-    partial: IntArray = field(init=False)
-    leaving: list[tuple[Step, int] | None] = field(init=False)
+    def __init__(self, shape: BitFusionArray, products: Products) -> None:
+        self._products = products
+        self._inputs = _Operand.of(products.input_bits, signed=products.input_signed)
+        self._weights = _Operand.of(products.weight_bits, signed=True)
+        self._fused = UNIT_BITS // self._inputs.digit_bits * (UNIT_BITS // self._weights.digit_bits)
+        self._n, self._m = shape.array_rows, shape.array_columns
+        self._channels = products.inputs.shape[2] // products.taps
+        self._columns = products.weights.shape[2]
+        self._inside = np.zeros((self._n, self._m, _PLACES), np.int64)
+        self._partial = np.zeros((self._n, self._m), np.int64)
+        self.sums = np.zeros((*products.inputs.shape[:2], self._columns), np.int64)
+        self.cycles = 0
+        self.multiplications = 0
 
-    def __post_init__(self) -> None:
-        n, m = self.shape.array_rows, self.shape.array_columns
-        self.inside = [[None] * m for _ in range(n)]
-        self.partial = np.zeros((n, m), np.int64)
-        self.leaving = [None] * m
+    def steps(self) -> Iterator[Step]:
+        """Steps in order: product, columns, row, pass, position of the kernel, channels."""
+        count, rows, _ = self._products.inputs.shape
+        return product(
+            (1,),
+            range(count),
+            range(0, self._columns, self._m),
+            range(rows),
+            range(self._inputs.digits),
+            range(self._weights.digits),
+            range(self._products.taps),
+            range(-(-self._channels // (self._n * self._fused))),
+        )
 
-    def run(self, steps: Iterator[Step]) -> None:
+    def run(self) -> None:
         """Steps enter one a cycle, until the last sum is accumulated."""
-        step = next(steps, None)
-        while step is not None or self._busy():
-            self._accumulate()
-            self._move(step)
-            self._multiply()
-            self.cycles += 1
-            step = next(steps, None)
+        steps = self.steps()
+        together = max(1, _REGISTERS // self._inside.size)
+        while True:
+            entering = list(islice(steps, together))
+            held = self._move(entering, together)
+            if len(held) == 1:
+                return
+            self._add(held, self._multiply(held[1:]))
+            self._inside = held[-1]
 
-    def _busy(self) -> bool:
-        """Whether a step is in the array or a sum at its lower edge."""
-        return (
-            any(done is not None for done in self.leaving)
-            or any(step is not None for row in self.inside for step in row[:-1])
-            or any(row[-1] is not None for row in self.inside[:-1])
-        )
+    def _move(self, entering: list[Step], most: int) -> IntArray:
+        """Activations one unit to the right a cycle; rows start one cycle after the row above.
 
-    def _accumulate(self) -> None:
-        """Sums at the lower edge of each column."""
-        for column, done in enumerate(self.leaving):
-            if done is None or done[0].column + column >= self.columns:
-                continue
-            step, value = done
-            self.sums[step.product, step.row, step.column + column] += value << step.operands.shift
+        Returns:
+            What the registers (N, M) hold: first as it was, then after each cycle.
+        """
+        held = np.zeros((most + 1, *self._inside.shape), np.int64)
+        held[0] = self._inside
+        passed = 0
+        while passed < most and (passed < len(entering) or held[passed, :, :, _BUSY].any()):
+            now, before = held[passed + 1], held[passed]
+            now[:, 1:] = before[:, :-1]
+            now[1:, 0] = before[:-1, 0]
+            if passed < len(entering):
+                now[0, 0] = entering[passed]
+            passed += 1
+        self.cycles += passed
+        return held[: passed + 1]
 
-    def _move(self, entering: Step | None) -> None:
-        """Activations one unit to the right; rows start one cycle after the row above."""
-        heads = [entering, *(row[0] for row in self.inside[:-1])]
-        self.inside = [[head, *row[:-1]] for head, row in zip(heads, self.inside, strict=True)]
+    def _multiply(self, held: IntArray) -> IntArray:
+        """What every unit (cycle, N, M) adds: products of the bricks, shifted.
 
-    def _multiply(self) -> None:
-        """All units at once: products of the bricks, shifted, on top of the sum from above."""
-        above = np.vstack([np.zeros_like(self.partial[:1]), self.partial[:-1]])
-        for n, row in enumerate(self.inside):
-            for m, step in enumerate(row):
-                above[n, m] = 0 if step is None else above[n, m] + self._unit(step, n, m)
-        self.partial = above
-        last = self.inside[-1]
-        self.leaving = [
-            None if step is None else (step, int(above[-1, m])) for m, step in enumerate(last)
-        ]
+        Units without a channel or an output have weights of zero.
+        """
+        added = np.zeros(held.shape[:3], np.int64)
+        n, m = min(self._n, -(-self._channels // self._fused)), min(self._m, self._columns)
+        at = np.moveaxis(held[:, :n, :m], -1, 0)[..., None]
+        units = np.arange(n)[:, None, None]
+        channel = (at[_CHUNK] * self._n + units) * self._fused + np.arange(self._fused)
+        column = at[_COLUMN] + np.arange(m)[:, None]
+        there = (at[_BUSY] > 0) & (channel < self._channels) & (column < self._columns)
+        inner = np.where(there, channel * self._products.taps + at[_TAP], 0)
+        taken = at[_PRODUCT], at[_ROW], inner
+        first = (at[_INPUT_DIGIT] == 0) & (at[_WEIGHT_DIGIT] == 0)
+        self.multiplications += int((self._products.real[taken] & there & first).sum())
+        weights = self._products.weights[at[_PRODUCT], inner, np.where(there, column, 0)] * there
+        ours = self._inputs.pieces(self._products.inputs[taken], at[_INPUT_DIGIT])
+        others = self._weights.pieces(weights, at[_WEIGHT_DIGIT])
+        for i, one in enumerate(ours):
+            for j, other in enumerate(others):  # a brick position, summed over the channels
+                brick = np.einsum("tnmf,tnmf->tnm", one, other)
+                added[:, :n, :m] += brick << BRICK_BITS * (i + j)
+        return added
 
-    def _unit(self, step: Step, n: int, m: int) -> int:
-        """F multiplications, of all pairs of 2-bit pieces."""
-        o = step.operands
-        column = step.column + m
-        pieces = o.inputs[step.row, step.tap, step.chunk, n]  # (F, pieces)
-        others = o.weights[step.tap, step.chunk, n, :, column]
-        if column < self.columns:
-            self.multiplications += int(o.real[step.row, step.tap, step.chunk, n].sum())
-        bricks = pieces.T @ others  # each entry: one brick position, summed over the channels
-        return sum(
-            int(bricks[i, j]) << BRICK_BITS * (i + j)
-            for i in range(bricks.shape[0])
-            for j in range(bricks.shape[1])
-        )
+    def _add(self, held: IntArray, added: IntArray) -> None:
+        """Sums one unit down a cycle; what left a column is accumulated in the next cycle."""
+        leaving = np.zeros((len(added), self._m), np.int64)
+        for cycle, own in enumerate(added):
+            leaving[cycle] = self._partial[-1]
+            own[1:] += self._partial[:-1]
+            self._partial = own
+        at = held[:-1, -1]
+        column = at[..., _COLUMN] + np.arange(self._m)
+        wanted = (at[..., _BUSY] > 0) & (column < self._columns)
+        shift = at[..., _INPUT_DIGIT] * self._inputs.digit_bits
+        shift = shift + at[..., _WEIGHT_DIGIT] * self._weights.digit_bits
+        place = at[..., _PRODUCT][wanted], at[..., _ROW][wanted], column[wanted]
+        np.add.at(self.sums, place, (leaving << shift)[wanted])
 
 
 def simulate(array: BitFusionArray, layer: IntegerLayer) -> Simulated:
@@ -146,69 +183,10 @@ def simulate(array: BitFusionArray, layer: IntegerLayer) -> Simulated:
         ConfigurationInvalid: A code does not fit in its width.
     """
     products = as_products(layer)
-    columns = products.weights.shape[2]
-    sums = np.zeros((*products.inputs.shape[:2], columns), np.int64)
-    state = _Array(array, sums, columns)
-    state.run(_steps(array, products))
+    state = _Array(array, products)
+    state.run()
     return Simulated(
-        outputs=as_outputs(layer, products.corrected(sums)),
+        outputs=as_outputs(layer, products.corrected(state.sums)),
         cycles=state.cycles,
         multiplications=state.multiplications,
     )
-
-
-def _steps(array: BitFusionArray, products: Products) -> Iterator[Step]:
-    """Steps in order: product, columns, row, pass, position of the kernel, channels."""
-    count, rows, _ = products.inputs.shape
-    for product in range(count):
-        passes = list(_passes(array, products, product))
-        for column in range(0, products.weights.shape[2], array.array_columns):
-            for row in range(rows):
-                for operands in passes:
-                    for tap in range(products.taps):
-                        for chunk in range(operands.inputs.shape[2]):
-                            yield Step(operands, product, row, column, tap, chunk)
-
-
-def _passes(array: BitFusionArray, products: Products, product: int) -> Iterator[Operands]:
-    """Pairs of digits that fit in a unit, laid out for the units."""
-    a_bits, w_bits = _digit_bits(products.input_bits), _digit_bits(products.weight_bits)
-    fused = UNIT_BITS // a_bits * (UNIT_BITS // w_bits)
-    rows, inner = products.inputs.shape[1:]
-    columns = products.weights.shape[2]
-    lanes = array.array_rows * fused
-    channels = inner // products.taps
-    chunks = -(-channels // lanes)
-    units = (products.taps, chunks, array.array_rows, fused)
-    idle = chunks * lanes - channels
-    beside = -columns % array.array_columns
-    inputs = products.inputs[product].reshape(rows, channels, -1).swapaxes(1, 2)
-    real = products.real[product].reshape(rows, channels, -1).swapaxes(1, 2)
-    weights = products.weights[product].reshape(channels, -1, columns).swapaxes(0, 1)
-    inputs, real = (np.pad(v, ((0, 0), (0, 0), (0, idle))) for v in (inputs, real))
-    weights = np.pad(weights, ((0, 0), (0, idle), (0, beside)))
-    a_digits = digits(inputs, products.input_bits, a_bits, signed=products.input_signed)
-    w_digits = digits(weights, products.weight_bits, w_bits, signed=True)
-    for a, a_digit in enumerate(a_digits):
-        for w, w_digit in enumerate(w_digits):
-            a_signed = products.input_signed and a == len(a_digits) - 1
-            w_signed = w == len(w_digits) - 1
-            yield Operands(
-                inputs=_pieces(a_digit, a_bits, a_signed).reshape(rows, *units, -1),
-                weights=_pieces(w_digit, w_bits, w_signed).reshape(*units, columns + beside, -1),
-                real=real.reshape(rows, *units) & (a + w == 0),
-                shift=a * a_bits + w * w_bits,
-            )
-
-
-def _digit_bits(bits: int) -> int:
-    """The width that units are split at: 2, 4 or 8."""
-    width = BRICK_BITS
-    while width < min(bits, UNIT_BITS):
-        width *= 2
-    return width
-
-
-def _pieces(digit: IntArray, bits: int, signed: bool) -> IntArray:
-    """The 2-bit pieces of a digit in a last axis: unsigned, but the top one of signed digits."""
-    return np.stack(digits(digit, bits, BRICK_BITS, signed=signed), axis=-1)

@@ -17,7 +17,7 @@ from fractions import Fraction
 import numpy as np
 
 from edgecompress.hardware.simulator.layers import IntArray, IntegerProduct
-from edgecompress.hardware.simulator.systolic import SystolicArray, simulate
+from edgecompress.hardware.simulator.systolic import SumsInPlace, SystolicArray, simulate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,12 +226,17 @@ def run_layer(
 ) -> tuple[list[IntArray], Moved]:
     """Products one after the other through array and memory.
 
-    Products that share the array of their weights (the same object) use the same weights.
+    Products that share the array of their weights (the same object) use the same weights. Where
+    the array holds sums they stay in its elements between parts of the inner axis.
 
     Returns:
         The sums of each product, and what happened.
+
+    Raises:
+        ValueError: A part does not fit a set of buffers, or its sums the elements they stay in.
     """
     sums = [np.zeros((p.inputs.shape[0], p.weights.shape[1]), np.int64) for p in products]
+    in_place = SumsInPlace(array)
     tiles: list[MemoryTile] = []
     inputs_there: tuple[object, ...] = ()
     weights_there: tuple[object, ...] = ()
@@ -243,7 +248,10 @@ def run_layer(
         read = Fraction(0) if inputs == inputs_there else x.size * nest.input_bytes
         new = 0 if weights == weights_there else w.size
         inputs_there, weights_there = inputs, weights
-        ran = simulate(array, IntegerProduct(inputs=x, weights=w))
+        if array.held == "sums":
+            ran = in_place.run(x, w, last=part.last)
+        else:
+            ran = simulate(array, IntegerProduct(inputs=x, weights=w))
         target = sums[part.product][part.rows, part.columns]
         target += ran.outputs
         done = target.size if part.last else 0
@@ -251,7 +259,7 @@ def run_layer(
             MemoryTile(
                 load_bytes=read + new * nest.weight_bytes,
                 decoded_weights=new * nest.decoded_weights,
-                compute_cycles=_array_cycles(array, ran.cycles, x.shape, w.shape, part),
+                compute_cycles=ran.cycles,
                 store_bytes=done * nest.output_bytes,
             )
         )
@@ -260,20 +268,6 @@ def run_layer(
         for one, product in zip(sums, products, strict=True)
     ]
     return corrected, run_tiles(tiles, device)
-
-
-def _array_cycles(
-    array: SystolicArray, cycles: int, inputs: Sequence[int], weights: Sequence[int], part: _Part
-) -> int:
-    """Cycles of the array for a part.
-
-    Where sums stay in the elements the array stands still between the parts of the inner axis, with
-    everything in its registers, so that only the last part takes what the far corner is late.
-    """
-    if array.held != "sums" or part.last:
-        return cycles
-    folds = -(-inputs[0] // array.rows) * -(-weights[1] // array.columns)
-    return folds * inputs[1]
 
 
 def _walk(products: Sequence[IntegerProduct], nest: Nest) -> Iterator[_Part]:

@@ -27,6 +27,7 @@ from edgecompress.hardware.simulator.layers import (
 )
 
 Held = Literal["weights", "inputs", "sums"]
+_Bits = npt.NDArray[np.bool_]
 
 # Registers that are stepped together; folds share no state, so more of them are only faster.
 _SIDE_BY_SIDE = 1 << 16
@@ -182,65 +183,137 @@ def _collected(
         right = np.stack([_padded(inputs[r].T, array.rows) for r, _ in chunk])
         down = np.stack([_padded(weights[:, c], array.columns) for _, c in chunk])
         lanes = sum(outputs[r, c].size for r, c in chunk)
-        sums, cycles, formed = _step_collected(right, down)
-        meter.cycles += cycles * len(chunk)
-        meter.multiplications += formed * lanes
-        for (r, c), one in zip(chunk, sums, strict=True):
+        elements = _Elements(len(chunk), array.rows, array.columns)
+        meter.cycles += elements.run(right, down, last=True) * len(chunk)
+        meter.multiplications += int(elements.formed.min()) * lanes
+        for (r, c), one in zip(chunk, elements.outputs, strict=True):
             wanted = outputs[r, c]
             wanted += one[: wanted.shape[0], : wanted.shape[1]]
     return outputs
 
 
-def _step_collected(right: IntArray, down: IntArray) -> tuple[IntArray, int, int]:
-    """All folds side by side, each alone: both operands move, sums stay until they are complete.
+class _Elements:
+    """Elements that hold sums, several arrays side by side, with every register of them.
 
-    A complete sum leaves on a bus along its column: in a column one element a cycle is done.
-
-    Args:
-        right: (folds, inner, rows), enters from the left.
-        down: (folds, inner, columns), enters from the top.
-
-    Returns:
-        Sums (folds, rows, columns), cycles of one fold, products that one element formed.
-
-    Raises:
-        RuntimeError: Two sums are on one bus.
+    Operands reach lane i through i registers. Behind the last operand of a sum a mark moves along;
+    the element that it reaches puts its sum on the bus of its column in that cycle.
     """
-    folds, inner, rows = right.shape
-    columns = down.shape[2]
-    moving_right = np.zeros((folds, rows, columns), np.int64)
-    moving_down = np.zeros_like(moving_right)
-    sums = np.zeros_like(moving_right)
-    outputs = np.zeros_like(moving_right)
-    valid_right = np.zeros((rows, columns), bool)
-    valid_down = np.zeros_like(valid_right)
-    formed = np.zeros((rows, columns), np.int64)
-    left = np.zeros_like(valid_right)
-    time = 0
-    while not left.all():
-        at_left, here = _skewed(right, time)
-        moving_right = np.concatenate([at_left[:, :, None], moving_right[:, :, :-1]], axis=2)
-        valid_right = np.concatenate([here[:, None], valid_right[:, :-1]], axis=1)
-        at_top, there = _skewed(down, time)
-        moving_down = np.concatenate([at_top[:, None, :], moving_down[:, :-1]], axis=1)
-        valid_down = np.concatenate([there[None, :], valid_down[:-1]], axis=0)
-        sums += moving_right * moving_down
-        formed += valid_right & valid_down
-        leaving = (formed == inner) & ~left
-        if leaving.sum(axis=0).max() > 1:
-            raise RuntimeError("two sums on the bus of one column")
-        outputs[:, leaving] = sums[:, leaving]
-        left |= leaving
-        time += 1
-    return outputs, time, int(formed.min())
+
+    def __init__(self, folds: int, rows: int, columns: int) -> None:
+        self._right = np.zeros((folds, rows, columns), np.int64)
+        self._down = np.zeros_like(self._right)
+        self._late = _Skew(folds, rows), _Skew(folds, columns)
+        self._valid = np.zeros((rows, columns), bool)
+        self._mark = np.zeros((rows, columns), bool)
+        self._left = np.zeros((rows, columns), bool)
+        self._sums = np.zeros_like(self._right)
+        self.outputs = np.zeros_like(self._right)
+        self.formed = np.zeros((rows, columns), np.int64)  # products so far
+
+    def run(self, right: IntArray, down: IntArray, *, last: bool) -> int:
+        """Let operands in, one of each lane a cycle; after the last ones until all sums have left.
+
+        Before the last ones the array stands still when all are in: with what is on its way in its
+        registers, so that the next operands follow at once.
+
+        Args:
+            right: (folds, inner, rows), enters from the left.
+            down: (folds, inner, columns), enters from the top.
+            last: No more operands of these sums follow.
+
+        Returns:
+            Cycles.
+
+        Raises:
+            RuntimeError: Two sums are on one bus.
+            ValueError: There are no operands.
+        """
+        inner = right.shape[1]
+        if not inner:
+            raise ValueError("sums of no products")
+        cycles = 0
+        for place in range(inner):
+            self._step((right[:, place], down[:, place]), mark=last and place == inner - 1)
+            cycles += 1
+        while last and not self._left.all():
+            self._step(None, mark=False)
+            cycles += 1
+        return cycles
+
+    def _step(self, entering: tuple[IntArray, IntArray] | None, *, mark: bool) -> None:
+        """One cycle of all elements."""
+        right, down = (None, None) if entering is None else entering
+        at_left, here, marked = self._late[0].step(right, mark=mark)
+        at_top, _, _ = self._late[1].step(down, mark=mark)
+        self._right = np.concatenate([at_left[:, :, None], self._right[:, :, :-1]], axis=2)
+        self._down = np.concatenate([at_top[:, None, :], self._down[:, :-1]], axis=1)
+        self._valid = np.concatenate([here[:, None], self._valid[:, :-1]], axis=1)
+        self._mark = np.concatenate([marked[:, None], self._mark[:, :-1]], axis=1)
+        self._sums += self._right * self._down
+        self.formed += self._valid
+        if self._mark.any():
+            if self._mark.sum(axis=0).max() > 1:
+                raise RuntimeError("two sums on the bus of one column")
+            self.outputs[:, self._mark] = self._sums[:, self._mark]
+            self._left |= self._mark
 
 
-def _skewed(stream: IntArray, time: int) -> tuple[IntArray, npt.NDArray[np.bool_]]:
-    """What enters lane i at a cycle, i cycles late, and which lanes anything enters."""
-    lanes = np.arange(stream.shape[2])
-    place = time - lanes
-    there = (place >= 0) & (place < stream.shape[1])
-    return stream[:, np.clip(place, 0, stream.shape[1] - 1), lanes] * there, there
+class _Skew:
+    """The registers before the lanes of one side: lane i has i of them, written in turn."""
+
+    def __init__(self, folds: int, lanes: int) -> None:
+        self._operands = np.zeros((lanes, folds, lanes), np.int64)
+        self._valid = np.zeros(lanes, bool)
+        self._mark = np.zeros(lanes, bool)
+        self._lanes = np.arange(lanes)
+        self._place = 0
+
+    def step(self, operands: IntArray | None, *, mark: bool) -> tuple[IntArray, _Bits, _Bits]:
+        """One cycle: what goes in, (folds, lanes) or nothing, and what comes out."""
+        self._operands[self._place] = 0 if operands is None else operands
+        self._valid[self._place], self._mark[self._place] = operands is not None, mark
+        written = (self._place - self._lanes) % len(self._lanes)
+        self._place = (self._place + 1) % len(self._lanes)
+        leaving = self._operands[written, :, self._lanes].T
+        return leaving, self._valid[written], self._mark[written]
+
+
+class SumsInPlace:
+    """An array that holds sums, fed with parts of the inner axis: sums stay from part to part."""
+
+    def __init__(self, array: SystolicArray) -> None:
+        self._array = array
+        self._elements: _Elements | None = None
+
+    def run(self, inputs: IntArray, weights: IntArray, *, last: bool) -> Simulated:
+        """inputs (rows, inner) @ weights (inner, columns), a part of the inner axis.
+
+        Args:
+            inputs, weights: Of the part.
+            last: It is the last part; the sums leave.
+
+        Returns:
+            The sums of all parts after the last one, zeros before.
+
+        Raises:
+            ValueError: There are more sums than elements, so that they cannot stay.
+        """
+        if self._elements is None and last:
+            return simulate(self._array, IntegerProduct(inputs=inputs, weights=weights))
+        rows, columns = self._array.rows, self._array.columns
+        shape = inputs.shape[0], weights.shape[1]
+        if shape[0] > rows or shape[1] > columns:
+            raise ValueError(f"sums of {shape} do not stay in {rows} x {columns} elements")
+        elements = self._elements or _Elements(1, rows, columns)
+        formed = elements.formed[: shape[0], : shape[1]]
+        before = int(formed.sum())
+        right, down = _padded(inputs.T, rows), _padded(weights, columns)
+        cycles = elements.run(right[None], down[None], last=last)
+        sums: IntArray = elements.outputs[0, : shape[0], : shape[1]]
+        self._elements = None if last else elements
+        return Simulated(
+            outputs=sums.copy(), cycles=cycles, multiplications=int(formed.sum()) - before
+        )
 
 
 def _filled(part: IntArray, rows: int, columns: int) -> IntArray:

@@ -3,8 +3,11 @@ module lane_skew #(
     parameter LANES = 4,
     parameter BITS = 1
 ) (
+    // One lane has nothing to clock.
+    /* verilator lint_off UNUSED */
     input  wire                  clock,
     input  wire                  reset,
+    /* verilator lint_on UNUSED */
     input  wire [BITS-1:0]       head,
     output wire [LANES*BITS-1:0] lanes
 );

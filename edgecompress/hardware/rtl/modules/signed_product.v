@@ -13,11 +13,14 @@ module signed_product #(
     generate
         if (USE_DSP) begin : block
             (* use_dsp = "yes" *)
-            wire signed [A_BITS+B_BITS-1:0] full = a * b;
+            wire signed [A_BITS+B_BITS-1:0] full;
+            assign full = a * b;
             assign product = full;
         end else begin : adders
             // Row j adds a to what is left of the rows before it, without their lowest bit, if
-            // bit j of b is set; the sign bit of b counts negative.
+            // bit j of b is set; the sign bit of b counts negative. A row reads the one before it:
+            // no loop, though the rows are in one array.
+            /* verilator lint_off UNOPTFLAT */
             wire signed [A_BITS:0] rest [0:B_BITS-1];
             for (j = 0; j < B_BITS; j = j + 1) begin : row
                 wire signed [A_BITS-1:0] addend = b[j] ? a : {A_BITS{1'b0}};
@@ -34,6 +37,7 @@ module signed_product #(
                     assign rest[j] = high + addend;
                 end
             end
+            /* verilator lint_on UNOPTFLAT */
             assign product[A_BITS+B_BITS-1:B_BITS-1] = rest[B_BITS-1];
         end
     endgenerate

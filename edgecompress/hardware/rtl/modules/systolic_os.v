@@ -32,7 +32,10 @@ module os_element #(
         last_out <= last_in && !reset;
         act_out <= act_in;
         weight_out <= weight_in;
+        // Signed words extend when they are added.
+        /* verilator lint_off WIDTH */
         sum <= sum_before + product;
+        /* verilator lint_on WIDTH */
     end
 endmodule
 
@@ -59,8 +62,11 @@ module os_grid #(
     wire [WEIGHT_BITS-1:0] weight [0:(ROWS+1)*COLUMNS-1];
     wire                   opens  [0:(ROWS+1)*COLUMNS-1];
     wire                   closes [0:(ROWS+1)*COLUMNS-1];
+    // A row reads the one above: no loop, though all rows are in one array.
+    /* verilator lint_off UNOPTFLAT */
     wire [SUM_BITS-1:0]    bus    [0:(ROWS+1)*COLUMNS-1];
     wire [ROWS:0]          complete;  // in column 0, from the rows above
+    /* verilator lint_on UNOPTFLAT */
 
     assign complete[0] = 1'b0;
     assign first_result = complete[ROWS];

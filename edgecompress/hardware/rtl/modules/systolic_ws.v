@@ -23,7 +23,10 @@ module ws_element #(
     always @(posedge clock) begin
         if (weight_shift) weight_out <= weight_in;
         act_out <= act_in;
+        // Signed words extend when they are added.
+        /* verilator lint_off WIDTH */
         sum_out <= sum_in + product;
+        /* verilator lint_on WIDTH */
     end
 endmodule
 

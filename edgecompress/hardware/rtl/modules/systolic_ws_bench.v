@@ -1,5 +1,6 @@
 `timescale 1ns / 1ps
 // Runs @PRODUCTS product(s) of up to @M x @K by @K x @N, counts cycles, checks every output.
+// Before that it begins the first product and resets the array at its first result.
 module systolic_ws_bench;
     localparam ROWS = @ROWS;
     localparam COLUMNS = @COLUMNS;
@@ -15,6 +16,14 @@ module systolic_ws_bench;
     localparam COLUMN_FOLDS = @COLUMN_FOLDS;
     localparam WEIGHT_WORDS = ROWS * INNER_FOLDS * COLUMN_FOLDS;
     localparam SUM_WORDS = MOST_ROWS * COLUMN_FOLDS;
+    localparam EXPECTED_CYCLES = @EXPECTED_CYCLES;  // of all products, by the cost model
+    localparam MOST_CLOCKS = 4 * EXPECTED_CYCLES + 1000;  // for one
+
+    // Addresses are wider than the memories are deep; integers are wider than both. A word that is
+    // read where it is written has the new value, so that the memory is written at once.
+    /* verilator lint_off WIDTH */
+    /* verilator lint_off UNUSED */
+    /* verilator lint_off BLKSEQ */
 
     reg clock = 1'b0, reset = 1'b1, start = 1'b0;
     always #1 clock = ~clock;
@@ -54,9 +63,11 @@ module systolic_ws_bench;
         .result_valid(result_valid), .result_address(result_address), .result_data(result_data)
     );
 
-    integer product, lane, word, errors, cycles, elapsed, left;
+    integer product, lane, at, word, errors, cycles, clocks, elapsed, left;
     integer act_base, sum_base, row_count;  // of this product
     reg     operand;  // one is at the array for the first time after start
+    reg     ended;    // the product before
+    reg     active;   // after a reset
 
     // The memories: data in the cycle after the read, new values where a word is being written.
     always @(posedge clock) begin
@@ -67,17 +78,17 @@ module systolic_ws_bench;
         if (weight_read) weight_data <= weights[product*WEIGHT_WORDS + weight_address];
         for (lane = 0; lane < ROWS; lane = lane + 1)
             if (act_read[lane]) begin
-                word = act_base + act_address[lane*ADDRESS_BITS +: ADDRESS_BITS];
-                act_data[lane*ACT_BITS +: ACT_BITS] <= acts[word][lane*ACT_BITS +: ACT_BITS];
+                at = act_base + act_address[lane*ADDRESS_BITS +: ADDRESS_BITS];
+                act_data[lane*ACT_BITS +: ACT_BITS] <= acts[at][lane*ACT_BITS +: ACT_BITS];
             end
         for (lane = 0; lane < COLUMNS; lane = lane + 1)
             if (sum_read[lane]) begin
-                word = sum_address[lane*ADDRESS_BITS +: ADDRESS_BITS];
+                at = sum_address[lane*ADDRESS_BITS +: ADDRESS_BITS];
                 if (sum_first[lane])
                     sum_data[lane*SUM_BITS +: SUM_BITS] <=
-                        biases[product*COLUMN_FOLDS + word/row_count][lane*SUM_BITS +: SUM_BITS];
+                        biases[product*COLUMN_FOLDS + at/row_count][lane*SUM_BITS +: SUM_BITS];
                 else
-                    sum_data[lane*SUM_BITS +: SUM_BITS] <= sums[word][lane*SUM_BITS +: SUM_BITS];
+                    sum_data[lane*SUM_BITS +: SUM_BITS] <= sums[at][lane*SUM_BITS +: SUM_BITS];
             end
     end
 
@@ -90,28 +101,52 @@ module systolic_ws_bench;
         operand <= weight_read;
     end
 
+@VERDICT
     initial begin
         $readmemh("weights.hex", weights);
         $readmemh("activations.hex", acts);
         $readmemh("biases.hex", biases);
         $readmemh("expected.hex", expected);
         $readmemh("row_counts.hex", row_counts);
+        product = 0;
+        row_count = row_counts[0];
         errors = 0;
         cycles = 0;
-        elapsed = 0;
         act_base = 0;
         sum_base = 0;
         repeat (4) @(negedge clock);
         reset = 1'b0;
-        for (product = 0; product < PRODUCTS; product = product + 1) begin
+        @(negedge clock) start = 1'b1;
+        @(negedge clock) start = 1'b0;
+        for (clocks = 0; result_valid[0] !== 1'b1 && clocks < MOST_CLOCKS; clocks = clocks + 1)
+            @(negedge clock);
+        reset = 1'b1;
+        @(negedge clock) reset = 1'b0;
+        active = 1'b0;
+        repeat (ROWS + COLUMNS + 4) begin
+            if ((|{done, act_read, weight_read, sum_read, result_valid}) !== 1'b0) active = 1'b1;
+            @(negedge clock);
+        end
+        if (active) begin
+            errors = errors + 1;
+            $display("FAIL it is active after a reset");
+        end
+        ended = 1'b1;
+        for (product = 0; product < PRODUCTS && ended; product = product + 1) begin
             row_count = row_counts[product];
             for (word = 0; word < SUM_WORDS; word = word + 1)
                 sums[word] = {COLUMNS*SUM_BITS{1'bx}};
             @(negedge clock) start = 1'b1;
             @(negedge clock) start = 1'b0;
-            while (!done) @(negedge clock);
+            for (clocks = 0; done !== 1'b1 && clocks < MOST_CLOCKS; clocks = clocks + 1)
+                @(negedge clock);
+            ended = done === 1'b1;
+            if (!ended) begin
+                errors = errors + 1;
+                $display("FAIL product %0d has no end after %0d clocks", product, clocks);
+            end
             cycles = cycles + left;
-            for (word = 0; word < row_count * COLUMN_FOLDS; word = word + 1)
+            for (word = 0; word < row_count * COLUMN_FOLDS && ended; word = word + 1)
                 if (sums[word] !== expected[sum_base + word]) begin
                     errors = errors + 1;
                     $display("FAIL product %0d word %0d: %h, expected %h", product, word,
@@ -120,7 +155,6 @@ module systolic_ws_bench;
             act_base = act_base + row_count * INNER_FOLDS;
             sum_base = sum_base + row_count * COLUMN_FOLDS;
         end
-        if (errors == 0) $display("PASS cycles=%0d", cycles);
-        $finish;
+        finish;
     end
 endmodule

@@ -7,14 +7,20 @@ module adder_tree #(
     input  wire        [TERMS*TERM_BITS-1:0] terms,
     output wire signed [TOTAL_BITS-1:0]      total
 );
+    // A node reads nodes of higher numbers: no loop, though all are in one array.
+    /* verilator lint_off UNOPTFLAT */
     (* keep *)
     wire signed [TOTAL_BITS-1:0] node [0:2*TERMS-2];
+    /* verilator lint_on UNOPTFLAT */
 
     genvar i;
     generate
         for (i = 0; i < TERMS; i = i + 1) begin : leaf
             wire signed [TERM_BITS-1:0] term = terms[i*TERM_BITS +: TERM_BITS];
+            // Signed words extend when they are assigned.
+            /* verilator lint_off WIDTH */
             assign node[TERMS-1+i] = term;
+            /* verilator lint_on WIDTH */
         end
         for (i = 0; i < TERMS - 1; i = i + 1) begin : adder
             assign node[i] = node[2*i+1] + node[2*i+2];
@@ -44,7 +50,10 @@ module ternary_lane #(
     generate
         for (i = 0; i < TAPS; i = i + 1) begin : unit
             wire signed [ACT_BITS-1:0] code = codes[i*ACT_BITS +: ACT_BITS];
+            // Signed words extend when they are assigned.
+            /* verilator lint_off WIDTH */
             wire signed [ACT_BITS:0]   plus = code;
+            /* verilator lint_on WIDTH */
             wire signed [ACT_BITS:0]   minus = negatives[i*(ACT_BITS+1) +: ACT_BITS+1];
             assign choice[i*(ACT_BITS+1) +: ACT_BITS+1] =
                 (digits[2*i +: 2] == 2'b01) ? plus :
@@ -147,9 +156,12 @@ module ternary_control #(
         sum_shift <= this_shift;
         sum_first <= this_first;
         sum_last <= this_last;
+        // Places are added and compared in 32 bits.
+        /* verilator lint_off WIDTH */
         for (i = 0; i < WINDOW; i = i + 1)
             live[i] <= (edge_column + i >= 0)
                     && (edge_column + i < $signed({1'b0, row_pitch}));
+        /* verilator lint_on WIDTH */
 
         if (state == SWEEP) begin
             if (wanted) begin
@@ -337,8 +349,11 @@ module ternary_engine #(
     always @(posedge clock) begin
         weight_arrives <= weight_read && !reset;
         column_arrives <= column_read && !reset;
+        // What is shifted out of the registers is lost.
+        /* verilator lint_off WIDTH */
         if (weight_arrives)
             shadow <= {weight_data, shadow} >> (2 * LOAD_UNITS);
+        /* verilator lint_on WIDTH */
         if (block_starts) digits <= shadow[2*UNITS-1:0];
         if (column_arrives) begin
             for (k = 0; k < WINDOW - 1; k = k + 1) window[k] <= window[k+1];
@@ -394,7 +409,10 @@ module ternary_engine #(
         for (m = 0; m < OUTPUT_LANES; m = m + 1) begin : lane
             wire signed [TREE_BITS-1:0] sum;
             wire signed [SUM_BITS-1:0]  sum_before = sum_data[m*SUM_BITS +: SUM_BITS];
+            // Signed words extend when they are assigned.
+            /* verilator lint_off WIDTH */
             wire signed [SUM_BITS-1:0]  widened = sum;
+            /* verilator lint_on WIDTH */
 
             ternary_lane #(.TAPS(TAPS), .ACT_BITS(ACT_BITS), .TREE_BITS(TREE_BITS)) units (
                 .clock(clock),

@@ -1,6 +1,5 @@
 // A WinoCNN tile: load the buffers, give the descriptor, pulse start; results come in the order of
 // memory. Descriptor and bypass (1x1 mode) have to stay until busy and out_valid have ended.
-// What is loaded is one whole convolution; loading and results are not hidden behind the loops.
 module winocnn_tile #(
 @PARAMETERS
 ) (
