@@ -29,6 +29,7 @@ from edgecompress.graph.integers import (
 from edgecompress.graph.model import Model
 from edgecompress.graph.values import constant_array
 
+PRODUCT = "a matrix product: computed by onnxruntime; simulate runs it on the array"
 NO_SCALE = "the scales of its codes cannot be read"
 
 Compute = Callable[[NamedLayer], FloatArray | Array]
@@ -42,7 +43,7 @@ class Replaced:
     Attributes:
         outputs: One list of the graph's outputs for each feed.
         layers: Names of the convolutions that were computed by the caller.
-        skips: Convolutions that onnxruntime computed, with reasons.
+        skips: Convolutions and matrix products that onnxruntime computed, with reasons.
     """
 
     outputs: list[list[Array]]
@@ -116,11 +117,13 @@ def run_replaced(model: Model, feeds: Sequence[Feed], compute: Compute) -> Repla
 def _convolutions(
     model: Model, nodes: Sequence[ir.Node]
 ) -> Iterator[tuple[int, FoundLayer | Skip | None]]:
-    """Every node, with the convolution that it is."""
+    """Every node, with the convolution that it is; a product with integer weights as a skip."""
     reader, tracer = CodeReader(), ConstantTracer(model.shapes())
     for place, node in enumerate(nodes):
-        wanted = node.op_type in CONVOLUTIONS
-        yield place, find_layer(node, reader, tracer) if wanted else None
+        found = find_layer(node, reader, tracer)
+        if isinstance(found, FoundLayer) and node.op_type not in CONVOLUTIONS:
+            found = Skip(found.name, PRODUCT, found.codes.size)
+        yield place, found
 
 
 def _last_uses(model: Model, nodes: Sequence[ir.Node]) -> dict[str, int]:

@@ -58,7 +58,7 @@ def on_target(model: Model, target: Target, samples: Samples) -> TargetAccuracy:
         raise Unsupported(
             f"no convolution can be computed on {target.name}: {reasons}",
             where=model.file.path,
-            hint="quantize the model first",
+            hint="quantize a model with convolutions first; simulate runs matrix products",
         )
     session = open_session(Path(model.file.path), optimize=False)
     reference = run_feeds(session, samples.feeds)

@@ -182,6 +182,7 @@ def _operators(report: LatencyReport, *, per_layer: bool) -> Table:
         Column("bound"),
         Column("util", right=True),
         Column("bytes", right=True),
+        *((Column("µJ", right=True),) if report.energy is not None else ()),
     )
     known = set(report.notes)
     assumed = [bool(set(cost.assumed.split("; ")) - known - {""}) for cost, _ in pairs]
@@ -205,6 +206,7 @@ def _operator_row(cost: Cost, op_type: str, star: str) -> tuple[str, ...]:
         cost.bottleneck,
         f"{cost.utilisation * 100:.0f}%",
         figures.short_count(cost.weight_bytes + cost.activation_bytes),
+        *((f"{cost.energy_pj * 1e-6:.3g}",) if cost.energy_pj is not None else ()),
     )
 
 
