@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -81,19 +81,21 @@ class Energy(BaseModel):
 
     def mac_energy_pj(self, activation_bits: int, weight_bits: int) -> float:
         """Energy of a multiply-accumulate of these widths."""
-        for _, a, w, pj in self._entries:
+        entries = _by_width(tuple(self.mac_pj.items()))
+        for _, a, w, pj in entries:
             if a >= activation_bits and w >= weight_bits:
                 return pj
-        return self._entries[-1][3]
+        return entries[-1][3]
 
-    @cached_property
-    def _entries(self) -> tuple[tuple[int, int, int, float], ...]:
-        """(bits of both, of the activation, of the weight, picojoules), the narrowest first."""
-        found = []
-        for key, pj in self.mac_pj.items():
-            a, w = map(int, key.split("x"))
-            found.append((a * w, a, w, pj))
-        return tuple(sorted(found))
+
+@lru_cache(maxsize=256)
+def _by_width(table: tuple[tuple[str, float], ...]) -> tuple[tuple[int, int, int, float], ...]:
+    """(bits of both, of the activation, of the weight, picojoules), the narrowest first."""
+    found = []
+    for key, pj in table:
+        a, w = map(int, key.split("x"))
+        found.append((a * w, a, w, pj))
+    return tuple(sorted(found))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -299,7 +299,7 @@ def _waits_for_the_array(works: Sequence[Work], targets: Iterable[Target]) -> ND
         free = replace(bare, dram_bytes_per_s=bare.dram_bytes_per_s * 1e6)
         found |= _seconds_on(works, free) >= (1 - OFF) * _seconds_on(works, bare)
     inside = [not isinstance(work.operator, ElementWork) for work in works]
-    return found & np.array(inside, dtype=bool)
+    return np.logical_and(found, np.array(inside, dtype=bool))
 
 
 def _worst(report: CalibrationReport) -> float:

@@ -244,15 +244,15 @@ def _sentences(
         facts.append(FIXED.format(bits=moved))
     if _unused_images(works, target) > 1:
         facts.append(PAIRED.format(images=images_per_pass(target)))
-    if target.energy is not None and _assumes_energy(target):
+    if assumes_energy(target):
         facts.append(ENERGY)
     facts += notes(works, target)
     return tuple(assumed), tuple(facts)
 
 
-def _assumes_energy(target: Target) -> bool:
+def assumes_energy(target: Target) -> bool:
     """Whether a figure of the energy is one of another device, or a guess."""
-    return any(
+    return target.energy is not None and any(
         path.startswith("energy.") and source.startswith("assumed")
         for path, source in target.sources
     )

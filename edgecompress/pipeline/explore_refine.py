@@ -89,6 +89,7 @@ class Refinement:
         self._finer, self._tried = frozenset(finer), tried
         self._seen: set[Values] = set()
         self._started: set[Values] = set()
+        self._full: dict[Values, int] = {}
 
     def run(self, state: State, most: int, progress: Callable[[int], None]) -> Chunk:
         """The points that were looked at beside the grid, or beyond what was tried of it.
@@ -202,7 +203,13 @@ class Refinement:
         return whole and len(axis.values) > 1 and _unit(axis.path) in (1, 100)
 
     def _filled(self, values: Values, place: int) -> Values:
-        """The point with the largest value at a place that can be built, or itself."""
+        """The point with the largest value at a place that can be built, if more is more."""
+        key = (place, *values[:place], *values[place + 1 :])
+        if key not in self._full:
+            self._full[key] = self._largest(values, place)
+        return (*values[:place], self._full[key], *values[place + 1 :])
+
+    def _largest(self, values: Values, place: int) -> int:
         axis = self._space.axes[place]
         known = sorted(int(value) for value in axis.values)
         if axis.path in self._finer:
@@ -215,7 +222,7 @@ class Refinement:
                 high = middle - 1
             else:
                 low = middle
-        return (*values[:place], known[low], *values[place + 1 :])
+        return known[low]
 
 
 def _between(here: int, there: int, unit: int) -> Iterator[int]:

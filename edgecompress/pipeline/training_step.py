@@ -26,7 +26,13 @@ from edgecompress.hardware.training_step import (
     training_works,
     weight_elements,
 )
-from edgecompress.pipeline.estimate import FACTS, NARROWED, Reading
+from edgecompress.pipeline.estimate import (
+    ENERGY,
+    FACTS,
+    NARROWED,
+    Reading,
+    assumes_energy,
+)
 
 AS_WRITTEN = Reading()
 FITS = "all that a step keeps fits into the {size:,} bytes on chip: only weights are loaded"
@@ -80,6 +86,7 @@ def estimate_training_step(
             *((FITS.format(size=target.on_chip_bytes),) if fits else ()),
             *_widths(works, options, target.activation_bits),
             *(text for text in said if text in FACTS),
+            *((ENERGY,) if assumes_energy(target) else ()),
         ),
     )
 

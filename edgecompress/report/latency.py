@@ -171,6 +171,7 @@ def _operators(report: LatencyReport, *, per_layer: bool) -> Table:
     if not per_layer and len(pairs) > _SLOWEST_SHOWN:
         hidden = f", the {_SLOWEST_SHOWN} slowest of {len(pairs)}"
         pairs = sorted(pairs, key=lambda pair: -pair[0].total_cycles)[:_SLOWEST_SHOWN]
+    energy = report.energy is not None
     columns = (
         Column("operator", fit=Fit.ELIDE),
         Column("type", fit=Fit.ELIDE),
@@ -182,12 +183,15 @@ def _operators(report: LatencyReport, *, per_layer: bool) -> Table:
         Column("bound"),
         Column("util", right=True),
         Column("bytes", right=True),
-        *((Column("µJ", right=True),) if report.energy is not None else ()),
+        *((Column("µJ", right=True),) if energy else ()),
     )
     known = set(report.notes)
     assumed = [bool(set(cost.assumed.split("; ")) - known - {""}) for cost, _ in pairs]
     rows = (
-        _operator_row(cost, op_type, "*" if star else "")
+        (
+            *_operator_row(cost, op_type, "*" if star else ""),
+            *((_microjoules(cost),) if energy else ()),
+        )
         for (cost, op_type), star in zip(pairs, assumed, strict=True)
     )
     note = "* costed by assumption" if any(assumed) else ""
@@ -206,8 +210,11 @@ def _operator_row(cost: Cost, op_type: str, star: str) -> tuple[str, ...]:
         cost.bottleneck,
         f"{cost.utilisation * 100:.0f}%",
         figures.short_count(cost.weight_bytes + cost.activation_bytes),
-        *((f"{cost.energy_pj * 1e-6:.3g}",) if cost.energy_pj is not None else ()),
     )
+
+
+def _microjoules(cost: Cost) -> str:
+    return figures.UNKNOWN if cost.energy_pj is None else f"{cost.energy_pj * 1e-6:.3g}"
 
 
 def _bars(report: LatencyReport) -> Bars:

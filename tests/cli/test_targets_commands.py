@@ -45,6 +45,60 @@ def test_what_looks_off_is_a_warning_unless_strict(
     assert main(["targets", "check", "none"]) == 7
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("weight_buffer_bytes = 131072", "weight_buffer_bytes = 8"), "does not hold what the"),
+        (("activation_buffer_bytes = 262144", "activation_buffer_bytes = 63"), "64 bytes"),
+    ],
+)
+def test_a_buffer_that_holds_no_operands_is_odd(
+    change: tuple[str, str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.toml"
+    text = (TARGET_FOLDER / "systolic-ws-32.toml").read_text()
+    assert change[0] in text
+    path.write_text(text.replace(*change))
+    assert main(["targets", "check", str(path)]) == 0
+    assert said in capsys.readouterr().out.replace("\n  ", " ")
+    assert main(["targets", "check", str(path), "--strict"]) == 3
+
+
+def test_a_part_that_is_none_does_not_look_as_if_it_fits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.toml"
+    text = (TARGET_FOLDER / "systolic-ws-32.toml").read_text()
+    path.write_text(text.replace("activation_bits = 8", 'activation_bits = 8\npart = "xcvu9p"', 1))
+    assert main(["targets", "check", str(path), "--output-format", "json"]) == 7
+    found = json.loads(capsys.readouterr().out)["targets"][0]
+    assert found["part"] == ""
+    assert "part: no part 'xcvu9p'" in found["problems"][0]
+
+
+def test_a_file_that_is_not_there_is_no_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["targets", "check", "none.toml"]) == 8
+    assert capsys.readouterr().err == "error: none.toml: no such file\n"
+    assert main(["targets", "check", str(tmp_path)]) == 8
+    assert "a folder, not a file" in capsys.readouterr().err
+    assert main(["targets", "check", "none"]) == 7
+    assert "one of bitfusion-45nm" in capsys.readouterr().err
+
+
+def test_empty_text_is_said_in_our_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.toml"
+    text = (TARGET_FOLDER / "systolic-ws-32.toml").read_text()
+    path.write_text(text.replace('kinds = ["conv", "matmul"]', "part = 3\nkinds = []"))
+    assert main(["targets", "check", str(path), "--output-format", "json"]) == 7
+    problems = json.loads(capsys.readouterr().out)["targets"][0]["problems"]
+    assert "kinds: should not be empty" in problems
+    assert "part: should be a valid string, not 3" in problems
+
+
 def test_calibrate_writes_a_target_that_predicts_the_times(
     sample_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

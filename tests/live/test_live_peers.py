@@ -1,7 +1,7 @@
 """The kept figures of other tools, asked for again; only where asked for, see CONTRIBUTING.md.
 
-``EDGECOMPRESS_VELA_PYTHON`` and ``EDGECOMPRESS_ZIGZAG_PYTHON`` name a Python that has the tool; with
-``EDGECOMPRESS_LIVE=1`` a tool without one is installed, at the version below, into a virtual
+``EDGECOMPRESS_VELA_PYTHON`` and ``EDGECOMPRESS_ZIGZAG_PYTHON`` name a Python that has the tool.
+With ``EDGECOMPRESS_LIVE=1`` a tool without one is installed, at the pinned version, into a virtual
 environment in a temporary folder: that needs a package index.
 """
 

@@ -21,7 +21,7 @@ from edgecompress.hardware.target import (
     load_target,
     parse_target,
 )
-from edgecompress.hardware.target_text import target_text
+from edgecompress.hardware.target_text import Variants, target_text
 from edgecompress.pipeline.calibrate import NO_MEMORY, calibrate, fit_overheads, read_times
 from edgecompress.pipeline.check_target import (
     KINDS,
@@ -97,6 +97,8 @@ def test_the_calibrated_target_says_so(model: Model, times: Times, tmp_path: Pat
     assert sources["dram_efficiency_share"].startswith(
         f"measured: fitted to {len(report.layers)} layers of times.csv, median error "
     )
+    worst = max(abs(one.after_s / one.measured_s - 1) for one in report.layers)
+    assert sources["dram_efficiency_share"].endswith(f" %, worst {worst * 100:.2g} %")
     assert sources["operator_overhead_s"] == sources["dram_efficiency_share"]
     assert sources["clock_hz"] == dict(base.sources)["clock_hz"]
     text = target_text(found, "calibrated")
@@ -133,6 +135,23 @@ def test_without_the_memory_its_share_stays(model: Model, times: Times) -> None:
         assert found.dram_efficiency_share == base.dram_efficiency_share
         assert dict(found.sources)["dram_efficiency_share"].startswith("assumed")
     assert found.operator_overhead_s == pytest.approx(1e-6, rel=1e-3)
+
+
+def test_wrong_numbers_of_the_array_are_named(model: Model, times: Times) -> None:
+    """Truth: the times of a device with half the columns, which no memory and overhead repair."""
+    base = load_target("systolic-ws-32")
+    narrow = Variants(base).build({"parameters.array_columns": 16})
+    _, report = calibrate(model, base, str(times(narrow)))
+    assert any(
+        note.startswith("compute-bound operators stay off by -")
+        and note.endswith("the array's own numbers (clock, rows, columns) look wrong")
+        for note in report.notes
+    )
+    slow = replace(base, clock_hz=base.clock_hz / 2, operator_overhead_s=2e-6)
+    _, report = calibrate(model, base, str(times(slow, 0.02)))
+    assert report.dram_efficiency_share < 0.5
+    assert any(note.startswith("the fit wants only") for note in report.notes)
+    assert "look wrong" in " ".join(render(report, "text").split())
 
 
 def test_the_overhead_is_at_least_nothing() -> None:

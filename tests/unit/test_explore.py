@@ -24,17 +24,26 @@ from edgecompress.graph.model import load_model
 from edgecompress.graph.work import derive_work
 from edgecompress.hardware.cost import cost
 from edgecompress.hardware.families import Batch, BatchFamily, family_named
-from edgecompress.hardware.target import Target, list_targets, load_target, parse_target
+from edgecompress.hardware.target import (
+    TARGET_FOLDER,
+    Target,
+    list_targets,
+    load_target,
+    parse_target,
+)
 from edgecompress.hardware.target_text import Variants, numbers_of, target_text
 from edgecompress.pipeline import explore as exploring
+from edgecompress.pipeline import explore_refine as refining
 from edgecompress.pipeline.check_target import check_target
 from edgecompress.pipeline.estimate import estimate_latency
 from edgecompress.pipeline.explore import ExploreRequest, explore
+from edgecompress.pipeline.explore_buffers import small_buffers
 from edgecompress.pipeline.explore_defaults import default_axes
 from edgecompress.pipeline.explore_front import pareto_front, pick_rows
 from edgecompress.pipeline.explore_pricing import Network, Pricer
 from edgecompress.pipeline.explore_ranges import read_axis
 from edgecompress.pipeline.explore_space import Limits
+from edgecompress.pipeline.explore_state import State
 from edgecompress.pipeline.explore_target import explored_target, picked_point
 from edgecompress.report.forms import render
 
@@ -609,3 +618,149 @@ def test_the_committed_rates() -> None:
         assert row["layer_configurations_per_s"] >= 20_000
         rate = row["layer_configurations"] / row["seconds"]
         assert rate == pytest.approx(row["layer_configurations_per_s"], rel=0.03)
+
+
+def small_array(tmp_path: Path, *changes: tuple[str, str]) -> str:
+    """An output-stationary array of 24 x 12, with other changes."""
+    text = (TARGET_FOLDER / "systolic-os-32.toml").read_text()
+    for before, after in (
+        ("array_rows = 32", "array_rows = 24"),
+        ("array_columns = 32", "array_columns = 12"),
+        *changes,
+    ):
+        assert before in text
+        text = text.replace(before, after)
+    path = tmp_path / "my.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_search_goes_between_the_points_of_its_grid(sample_models: Path, tmp_path: Path) -> None:
+    """Truth: every shape of the array that fits the part, by `estimate_latency`.
+
+    Of one buffer, so that all of them can be priced; 18 x 20 and 22 x 16 are not in the grid.
+    """
+    vary = ("array_rows=8:40:5", "array_columns=8:40:5")
+    base = small_array(tmp_path, ("activation_buffer_bytes = 262144",) * 2)
+    asked = {"target": base, "vary": vary, "part": "xczu3eg"}
+    coarse, _ = explore(request(sample_models, refined=0, **asked))
+    report, space = explore(request(sample_models, **asked, refined=200))
+    model = load_model(sample_models / "digits_cnn.onnx", normalize=False)
+    best = min(
+        estimate_latency(model, candidate.target).latency_s
+        for rows in range(8, 41)
+        for columns in range(8, 41)
+        if not isinstance(
+            candidate := space.settle(
+                {"parameters.array_rows": rows, "parameters.array_columns": columns}
+            ),
+            str,
+        )
+    )
+    assert coarse.refined_points == 0
+    assert 0 < report.refined_points <= 200
+    assert report.front[0].latency_s[0] == pytest.approx(best)
+    assert report.front[0].score < coarse.front[0].score
+    looked_at = report.tried_points + report.refined_points
+    assert report.feasible_points + sum(one.points for one in report.dropped) == looked_at
+    point = report.front[0]
+    found = explored_target(report, space, point, "x")
+    assert estimate_latency(model, found).latency_s == pytest.approx(point.latency_s[0])
+    lists, _ = explore(request(sample_models, **{**asked, "vary": ("array_rows=8,24,40",)}))
+    assert lists.refined_points == 0
+
+
+def test_a_search_beside_the_grid_goes_on(
+    sample_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refining, "ROUND_POINTS", 10)
+    asked = {"target": small_array(tmp_path), "part": "xczu3eg", "refined": 60}
+    asked["vary"] = ("array_rows=8:40:5", "array_columns=8:40:5")
+    whole, _ = explore(request(sample_models, **asked))
+    state, said = tmp_path / "state.jsonl", []
+    add, rounds = State.add_beside, []
+
+    def stop(self: State, points: Any, found: Any) -> None:
+        add(self, points, found)
+        rounds.append(points)
+        if len(rounds) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(State, "add_beside", stop)
+    with pytest.raises(KeyboardInterrupt):
+        explore(request(sample_models, **asked, state=state, tell=said.append))
+    done = 25 + len(rounds[0]) + len(rounds[1])
+    assert said == [f"{done} of at most 85 points are kept in {state}: the same command goes on"]
+    report, _ = explore(request(sample_models, **asked, state=state, tell=said.append))
+    assert said[1:] == [f"{done} of at most 85 points are in {state}: going on from there"]
+    assert report == whole
+    priced_once = [point for points in rounds for point in points]
+    assert len(set(priced_once)) == len(priced_once) == report.refined_points
+    other, _ = explore(request(sample_models, **asked, state=state, objective="throughput"))
+    fresh, _ = explore(request(sample_models, **asked, objective="throughput"))
+    assert other == fresh
+
+
+def test_a_pick_at_the_edge_of_its_range_is_named(sample_models: Path, tmp_path: Path) -> None:
+    """Not where the limits end it: 16 x 12 take 192 blocks, the next, 20 x 12, 240."""
+    asked = {"target": small_array(tmp_path), "vary": ("array_rows=4:16:4",)}
+    report, _ = explore(request(sample_models, **asked))
+    assert any(
+        text.startswith("latency") and "array_rows = 16 is at the edge of its range" in text
+        for text in report.edges
+    )
+    assert "widen it with --vary array_rows=" in render(report, "text").replace("\n  ", " ")
+    limited, _ = explore(request(sample_models, **asked, limits=Limits(dsp=200)))
+    assert limited.front[0].values == report.front[0].values == {"parameters.array_rows": 16}
+    assert not any("array_rows = 16" in text for text in limited.edges)
+
+
+def test_buffers_that_hold_no_operands_are_dropped(sample_models: Path, tmp_path: Path) -> None:
+    """Truth: by hand; 24 x 12 results and a column of 24 inputs take 312 bytes."""
+    vary = ("activation_buffer_bytes=311,65536",)
+    report, _ = explore(request(sample_models, target=small_array(tmp_path), vary=vary))
+    assert report.feasible_points == 1
+    assert [(one.reason, one.points) for one in report.dropped] == [
+        ("one half of the activation buffer does not hold what the array takes at once", 1)
+    ]
+    model = load_model(sample_models / "digits_cnn.onnx", normalize=False)
+    just = load_target(small_array(tmp_path, ("bytes = 262144", "bytes = 312")))
+    assumed = " ".join(one.assumed for one in estimate_latency(model, just).costs)
+    kept, _ = explore(
+        request(
+            sample_models,
+            target=small_array(tmp_path),
+            vary=("activation_buffer_bytes=312,65536",),
+        )
+    )
+    assert kept.feasible_points == (1 if "taken as if" in assumed else 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "needed"),
+    [
+        ("systolic-ws-32", {"weight_buffer_bytes": 1023}, 32 * 32),
+        ("systolic-is-32", {"activation_buffer_bytes": 1023}, 32 * 32),
+        ("systolic-os-32", {"weight_buffer_bytes": 31}, 32),
+        ("bitserial-pynq-z1", {"weight_buffer_bytes": 8, "column_units": 8}, 8 * 256 // 8),
+        ("tdla-z7020", {"weight_buffer_bytes": 8, "output_lanes": 16}, None),
+    ],
+)
+def test_the_least_that_a_buffer_holds(
+    name: str, values: dict[str, int], needed: int | None
+) -> None:
+    """Truth: by hand; a sound file has no such buffer."""
+    base = load_target(name)
+    assert not list(small_buffers(numbers_of(base)))
+    changed = Variants(base).build({f"parameters.{path}": one for path, one in values.items()})
+    [(path, least)] = small_buffers(numbers_of(changed))
+    assert path == f"parameters.{next(iter(values))}"
+    assert needed is None or least == needed
+    enough = Variants(changed).build({path: least})
+    assert not list(small_buffers(numbers_of(enough)))
+
+
+def test_other_names_are_suggested_where_the_target_has_the_number() -> None:
+    with pytest.raises(UsageError) as caught:
+        read_axis("dram.bandwith=1:4:3", load_target(WINOCNN), "--sweep")
+    assert "did you mean 'dram.bandwidth'" in str(caught.value)

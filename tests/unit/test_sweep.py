@@ -19,6 +19,7 @@ from edgecompress.report.forms import render
 from edgecompress.report.html import render_html
 from edgecompress.report.page import Plot, Series, page
 from edgecompress.report.plots import draw_svg
+from edgecompress.report.sweep import unit_of
 
 
 @pytest.fixture
@@ -72,6 +73,25 @@ def test_values_that_a_target_does_not_take_say_why(model: Model) -> None:
 def test_what_is_refused(model: Model) -> None:
     with pytest.raises(UsageError, match="roofline-generic has no number 'array_rows'"):
         swept(model, "array_rows=1:4", "systolic-ws-32", "roofline-generic")
+
+
+@pytest.mark.parametrize(
+    ("asked", "axis", "cell"),
+    [
+        ("dram.bandwidth=2,12.8", "dram, GB/s", "12.8"),
+        ("clock=100,250", "clock, MHz", "250"),
+        ("weight_buffer_bytes=65536,98304", "parameters.weight_buffer, KiB", "96"),
+        ("array_rows=8,16", "parameters.array_rows", "16"),
+    ],
+)
+def test_numbers_are_shown_in_units_that_can_be_read(
+    asked: str, axis: str, cell: str, model: Model
+) -> None:
+    report = swept(model, asked, "systolic-ws-32")
+    text = render(report, "text")
+    assert axis in text
+    assert any(line.split()[:1] == [cell] for line in text.splitlines())
+    assert [unit_of(report.path).label] == [axis]
 
 
 @pytest.mark.parametrize("asked", ["clock=100:900:4", "weight_stream.encoding=fixed,packed"])

@@ -64,6 +64,7 @@ class _Arrays:
     slot_bits: Ints
     widest_kernel: Ints
     share: FloatArray
+    transformed_input_bits: Ints
     transformed_weight_bits: Ints
     accumulator_bits: Ints
 
@@ -120,6 +121,7 @@ class ArrayBatch:
             slot_bits=np.array([one.weight_stream.weight_bits for one in targets]),
             widest_kernel=np.array([p.kernels[-1] for p in found]),
             share=np.array([port_share(one, p) for one, p in zip(targets, found, strict=True)]),
+            transformed_input_bits=column("transformed_input_bits"),
             transformed_weight_bits=column("transformed_weight_bits"),
             accumulator_bits=column("accumulator_bits"),
         )
@@ -313,7 +315,8 @@ class ArrayBatch:
         sums = 2 * a.rows * maps * tile**2 * a.accumulator_bits
         bits = swept * (weights + sums) + fed * maps * cells * ACTIVATION_BITS
         moved = words * a.port_bytes
-        multiplied = swept * cells * a.depth * a.rows * maps
+        products = a.transformed_input_bits * a.transformed_weight_bits
+        multiplied = swept * cells * a.depth * a.rows * maps * products
         spent = multiplied * self._macs_pj + (bits / 8 + moved) * rates.on_chip_pj_per_byte
         return np.asarray(spent + moved * rates.dram_pj_per_byte)
 

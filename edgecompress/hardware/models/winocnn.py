@@ -14,9 +14,9 @@ Zeros among the transformed weights can be left out by an array that has ``skips
 (the idea of Winols, TACO 2024); their share has to be measured on the weights, else nothing is
 saved.
 
-The energy of multiplications is that of the multipliers, not of the operator: in a cycle that
-sweeps a tile all of them are taken to switch, whether a layer fills them or not; what waits does
-not.
+The energy of multiplications is that of the multipliers, not of the operator, and counted in
+products of two bits, as transformed values are wider than the operator's: in a cycle that sweeps a
+tile all multipliers are taken to switch, whether a layer fills them or not; what waits does not.
 
 Source: WinoCNN (arXiv 2107.04244) and the published design; see `_winograd`.
 """
@@ -111,7 +111,7 @@ class WinoCnn(HostElements):
             weight_bytes=cycles.weight_words * p.port_bytes_per_cycle,
             activation_bytes=cycles.activation_words * p.port_bytes_per_cycle,
             buffer_bytes=_buffer_bytes(best, p),
-            multiplications=p.multipliers * cycles.swept,
+            multiplications=_binary_products(best, p),
         )
         if p.skips_zero_weights and best.mode not in dict(rate.zero_shares):
             assumed = (*assumed, UNSKIPPED)
@@ -263,6 +263,12 @@ def _priced(work: Work, target: Target, p: Parameters, rate: WeightRate) -> Iter
             cut = split(calls.shape, mode, p)
             cycles = call_cycles(cut.shape, mode, p, share, rate).times(calls.count * cut.count)
             yield Priced(cycles, mode, cut.held, (*calls.assumed, *cut.assumed))
+
+
+def _binary_products(priced: Priced, p: Parameters) -> int:
+    """Products of two bits that the multipliers do."""
+    bits = p.transformed_input_bits * p.transformed_weight_bits
+    return p.multipliers * priced.cycles.swept * bits
 
 
 def _buffer_bytes(priced: Priced, p: Parameters) -> float:
