@@ -81,7 +81,7 @@ PICKS = ("latency", "resources", "energy", "balanced")
             metavar="N",
             type=click.IntRange(min=0),
             help="Look at N points more, near the best, between those of ranges; 0: none. "
-            "Default: as many as of the grid, at most 1,000.",
+            "Default: as many as of the grid, at most 500.",
         ),
         click.option(
             "--seed",

@@ -298,8 +298,8 @@ def _waits_for_the_array(works: Sequence[Work], targets: Iterable[Target]) -> ND
         bare = replace(target, operator_overhead_s=0.0)
         free = replace(bare, dram_bytes_per_s=bare.dram_bytes_per_s * 1e6)
         found |= _seconds_on(works, free) >= (1 - OFF) * _seconds_on(works, bare)
-    inside = [not isinstance(work.operator, ElementWork) for work in works]
-    return np.logical_and(found, np.array(inside, dtype=bool))
+    found &= np.array([not isinstance(work.operator, ElementWork) for work in works], dtype=bool)
+    return found
 
 
 def _worst(report: CalibrationReport) -> float:

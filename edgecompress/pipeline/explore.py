@@ -43,7 +43,7 @@ from edgecompress.pipeline.versions import versions
 
 MOST_POINTS = 200_000
 CHUNK_POINTS = 1024
-REFINED_POINTS = 1000
+REFINED_POINTS = 500
 FOUND = "{done:,} of at most {total:,} points are in {path}: going on from there"
 KEPT = "{done:,} of at most {total:,} points are kept in {path}: the same command goes on"
 NOT_KEPT = "nothing is kept of {done:,} of at most {total:,} points: with --state FILE it would be"

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgecompress.core.errors import Unsupported
 from edgecompress.core.work import ConvWork, Cost, ElementWork, MatMulWork, OperatorWork, Work
 from edgecompress.graph.model import load_model
 from edgecompress.hardware.cost import cost
+from edgecompress.hardware.simulator.layers import exact_outputs
 from edgecompress.hardware.target import Target, list_targets, load_target
 from edgecompress.hardware.timeline import Timeline, as_cost
 from edgecompress.pipeline.estimate import ENERGY, estimate_latency
 from edgecompress.pipeline.explore import ExploreRequest, explore
 from edgecompress.pipeline.explore_target import picked_point
 
+LATENCY = Path(__file__).resolve().parents[2] / "benchmarks" / "latency"
 CONV = ConvWork(
     batch=1,
     in_channels=16,
@@ -149,6 +154,31 @@ def test_a_winograd_array_is_charged_for_its_multiplications(strict: bool) -> No
     rows = 18 if strict else 24  # for 16: steps of one row of tiles, or two steps of two rows
     done = one_by_one.macs * columns * rows / 16**2
     assert found.mac_pj == pytest.approx(done * each)
+
+
+def test_a_winograd_array_is_charged_for_all_that_the_simulator_multiplies(full: bool) -> None:
+    """Truth: the simulator, which counts no padding and no lane without work; so never less."""
+    sys.path.insert(0, str(LATENCY))
+    try:
+        agreement = importlib.import_module("winocnn_agreement")
+    finally:
+        sys.path.remove(str(LATENCY))
+    shares = []
+    for seed in range(200 if full else 24):
+        rng = np.random.default_rng(seed)
+        target, array = agreement.random_target(rng)
+        layer = agreement.random_layer(rng)
+        try:
+            found = agreement.simulate(array, layer)
+        except Unsupported:
+            continue
+        energy = cost(agreement.as_work(layer, exact_outputs(layer)), target).energy
+        assert energy is not None
+        p = target.parameters
+        each = 0.10045 * p.transformed_input_bits * p.transformed_weight_bits
+        shares.append(found.multiplications * each / energy.mac_pj)
+    assert min(shares) > 0
+    assert 0.5 < max(shares) <= 1 + 1e-9
 
 
 def test_a_copy_of_a_table_has_its_own_energy() -> None:

@@ -43,7 +43,7 @@ MOST_ARRAYS = 512
 
 
 class _Tiling:
-    """Cycles, bytes and room of one tiling; what is NaN was not asked for."""
+    """Cycles, bytes and room of one tiling; its time and the bytes of buffers are NaN until asked for."""
 
     __slots__ = (
         "activations",
@@ -101,13 +101,13 @@ class _Tilings:
             if best is not None and one.bound >= best.total:
                 break
             if math.isnan(one.total):
-                one.total = play(self._trial(one.sizes).runs(), shared_port=True).total
+                trial = self._trial(one.sizes)
+                one.total = play(trial.runs(), shared_port=True).total
+                one.buffered = trial.buffer_bytes
             if best is None or one.total < best.total:
                 best = one
         if best is None:
             raise ValueError("a product without any tiling")
-        if math.isnan(best.buffered):
-            best.buffered = self._trial(best.sizes).buffer_bytes
         return best, fits
 
     def _tiling(self, sizes: _Sizes) -> _Tiling:
