@@ -6,9 +6,7 @@ import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-_KIND = re.compile(
-    r"^(Input|String|Value|List|Dictionary|Tuple|Data|Number|Decimal|Object) should"
-)
+_KIND = re.compile(r"^(Input|String|Value|List|Dictionary|Tuple|Data|Number|Decimal|Object) should")
 """How the messages of pydantic begin: what kind of value it is goes without saying."""
 
 if TYPE_CHECKING:

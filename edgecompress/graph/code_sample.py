@@ -32,7 +32,7 @@ KERNELS = (3, 5)
 """Sides of square kernels that have a Winograd domain."""
 
 _BLOCKS = 64
-_SCALED_VALUES = 1 << 18
+_SCALED_VALUES = 1 << 17
 """Floats that are read for the scales of output channels, unless `_BLOCKS` channels have more."""
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _CODES_OF_A_BYTE = 120

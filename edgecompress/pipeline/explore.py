@@ -29,7 +29,7 @@ from edgecompress.hardware.families import family_named
 from edgecompress.hardware.parts import Part, list_parts, load_part
 from edgecompress.hardware.target import Target, load_target
 from edgecompress.hardware.target_text import target_document
-from edgecompress.pipeline.estimate import BATCH
+from edgecompress.pipeline.estimate import BATCH, ENERGY, assumes_energy
 from edgecompress.pipeline.explore_defaults import default_axes, finer_paths
 from edgecompress.pipeline.explore_pricing import Network, Pricer
 from edgecompress.pipeline.explore_ranges import is_whole_range, read_axis
@@ -127,7 +127,7 @@ def explore(request: ExploreRequest) -> tuple[ExplorationReport, Space]:
         seed=request.seed,
         layer_shapes=len(pricer.shapes),
         base_row=_base_row(space, pricer),
-        assumptions=assumed,
+        assumptions=(*assumed, *((ENERGY,) if assumes_energy(base) else ())),
     )
     refinement = Refinement(
         space, search, pricer, _finer(request, axes), order if len(order) < space.size else None

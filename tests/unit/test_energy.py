@@ -237,4 +237,5 @@ def test_a_point_can_be_picked_for_energy(name: str, sample_models: Path) -> Non
     report, _ = explore(ExploreRequest(models=(model,), target=name, vary=vary))
     energies = [point.energy_pj for point in report.front]
     assert all(value is not None and np.isfinite(value) for value in energies)
+    assert (ENERGY in report.assumptions) == (name != "bitfusion-45nm")
     assert picked_point(report, "energy").energy_pj == min(value or 0.0 for value in energies)

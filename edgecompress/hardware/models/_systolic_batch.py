@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import cast
 
 import numpy as np
@@ -38,12 +39,13 @@ _Sizes = tuple[int, int, int, bool]
 """Rows, columns and inner of a tile, and whether the loop over rows is the outer one."""
 
 
+_BY_BOUND = attrgetter("bound")
 MOST_ARRAYS = 512
 """Shapes of the array whose tilings of one product are kept at a time."""
 
 
 class _Tiling:
-    """Cycles, bytes and room of one tiling; its time and the bytes of buffers are NaN until asked for."""
+    """One tiling; its time and the bytes in buffers are NaN until they are asked for."""
 
     __slots__ = (
         "activations",
@@ -85,8 +87,10 @@ class _Tilings:
         self, activation_bytes: int, weight_bytes: int, largest: _OnProduct
     ) -> tuple[_Tiling, bool]:
         """The fastest tiling that fits such buffers, and whether there is one."""
+        known = self._known
         tilings = [
-            self._tiling(sizes) for sizes in self._sizes(activation_bytes, weight_bytes, largest)
+            known.get(sizes) or self._tiling(sizes)
+            for sizes in self._sizes(activation_bytes, weight_bytes, largest)
         ]
         fitting = [
             one
@@ -97,7 +101,7 @@ class _Tilings:
         if not fits:
             fitting = [min(tilings, key=lambda one: one.activations + one.weights)]
         best: _Tiling | None = None
-        for one in sorted(_worth_playing(fitting), key=lambda one: one.bound):
+        for one in sorted(_worth_playing(fitting), key=_BY_BOUND):
             if best is not None and one.bound >= best.total:
                 break
             if math.isnan(one.total):
@@ -111,9 +115,8 @@ class _Tilings:
         return best, fits
 
     def _tiling(self, sizes: _Sizes) -> _Tiling:
-        found = self._known.get(sizes)
-        if found is None:
-            found = self._known[sizes] = _Tiling(sizes, self._trial(sizes))
+        """One that was not asked for before."""
+        found = self._known[sizes] = _Tiling(sizes, self._trial(sizes))
         return found
 
     def _trial(self, sizes: _Sizes) -> _Trial:
