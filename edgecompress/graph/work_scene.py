@@ -60,6 +60,7 @@ class Scene:
     widths: dict[ir.Value, int] = field(default_factory=dict)
     written: set[ir.Value] = field(default_factory=set)
     shape_values: set[ir.Value] = field(default_factory=set)
+    _kept: dict[ir.Value, tuple[int, int]] = field(default_factory=dict)
 
     def shape(self, value: ir.Value | None) -> Shape:
         """Shape, open axes as 1; a value of unknown rank is a scalar."""
@@ -73,7 +74,7 @@ class Scene:
 
     def elements(self, value: ir.Value | None) -> int:
         """Number of elements, open axes as 1."""
-        return 0 if value is None else math.prod(self.shape(value))
+        return 0 if value is None else self._found(value)[0]
 
     def width(self, value: ir.Value | None) -> int:
         """Bits of an element where it is kept between operators.
@@ -81,8 +82,15 @@ class Scene:
         A value between a quantize/dequantize pair is kept quantized, also where a bound such as
         Relu stands before the pair.
         """
-        if value is None:
-            return _DEFAULT_BITS
+        return _DEFAULT_BITS if value is None else self._found(value)[1]
+
+    def _found(self, value: ir.Value) -> tuple[int, int]:
+        """Elements and width of a value whose node has been learned; looked up once."""
+        if value not in self._kept:
+            self._kept[value] = (math.prod(self.shape(value)), self._kept_width(value))
+        return self._kept[value]
+
+    def _kept_width(self, value: ir.Value) -> int:
         node = value.producer()
         if node is not None and node.op_type == "DequantizeLinear":
             return self._type_bits(node.inputs[0])
@@ -95,7 +103,7 @@ class Scene:
 
     def bits(self, value: ir.Value | None) -> int:
         """Bits of a whole value."""
-        return self.elements(value) * self.width(value)
+        return 0 if value is None else math.prod(self._found(value))
 
     def learn(self, node: ir.Node) -> None:
         """Note the widths of a node's outputs; nodes come in topological order."""

@@ -48,7 +48,7 @@ FACTS = frozenset({FUSED, SAMPLED, SHAPES_ONLY})
 """What explains a figure and is no assumption: it follows from the device's description or from the
 graph, or says how a statistic was taken and how far off it may be."""
 
-EFFICIENCIES = (0.8, 0.9, 1.1)
+EFFICIENCIES = (0.8, 1.1)
 """The memory's efficiency is calibrated or assumed once per target: what if it is off by as much.
 Source: assumed; the range that the shipped targets' own sources give for it."""
 
@@ -168,21 +168,11 @@ def _sensitivity(
     works: Sequence[Work], costs: Sequence[Cost], target: Target
 ) -> Iterable[Sensitivity]:
     """Latency with a memory that gives less or more."""
-    # What moves nothing over the memory port takes as long at any rate of it. More bandwidth is
-    # never slower: what takes as long at the least rate as it does now takes as long between.
+    # What moves nothing over the memory port takes as long at any rate of it.
     still = [one.latency_s for one in costs if not _moves(one)]
     moving = [(work, one) for work, one in zip(works, costs, strict=True) if _moves(one)]
-    slow = _at(moving, target, EFFICIENCIES[0])
-    waits = [now > one.latency_s for now, (_, one) in zip(slow, moving, strict=True)]
     for factor in EFFICIENCIES:
-        if factor == EFFICIENCIES[0]:
-            seconds = slow
-        elif factor < 1:
-            asked = [pair for pair, waited in zip(moving, waits, strict=True) if waited]
-            same = [pair for pair, waited in zip(moving, waits, strict=True) if not waited]
-            seconds = [*_at(asked, target, factor), *(one.latency_s for _, one in same)]
-        else:
-            seconds = _at(moving, target, factor)
+        seconds = _at(moving, target, factor)
         yield Sensitivity(factor=factor, latency_s=math.fsum((*still, *seconds)))
 
 

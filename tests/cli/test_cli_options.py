@@ -61,7 +61,7 @@ EXPECTED = {
     | REPORTING
     | {"--target", "--part", "--vary", "--assume-bits", "--objective", "--networks", "--weight"}
     | {"--max-dsp", "--max-bram18", "--max-lut", "--max-ports", "--max-bandwidth"}
-    | {"--points", "--seed", "--state", "--pick", "--write-target"},
+    | {"--points", "--refine", "--seed", "--state", "--pick", "--write-target"},
     "rtl": READING
     | REPORTING
     | OUTPUT

@@ -262,10 +262,10 @@ def test_another_efficiency_of_the_memory_is_another_target(resnet18: Model) -> 
         share = min(1.0, target.dram_efficiency_share * one.factor)
         changed = dataclasses.replace(target, dram_efficiency_share=share)
         assert one.latency_s == pytest.approx(estimate_latency(resnet18, changed).latency_s)
-    assert [one.factor for one in report.sensitivity] == [0.8, 0.9, 1.1]
+    assert [one.factor for one in report.sensitivity] == [0.8, 1.1]
     capped = dataclasses.replace(target, dram_efficiency_share=1.0)
     report = estimate_latency(resnet18, capped)
-    assert report.sensitivity[2].latency_s == pytest.approx(report.latency_s)
+    assert report.sensitivity[-1].latency_s == pytest.approx(report.latency_s)
 
 
 def test_activations_of_resnet18_peak_at_its_pooling(resnet18: Model) -> None:
