@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
+from fractions import Fraction
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from edgecompress.hardware.models._winograd_split import TOO_SMALL
 from edgecompress.hardware.simulator.layers import IntegerConv, exact_outputs
 from edgecompress.hardware.simulator.winocnn import WinoArray, simulate
 from edgecompress.hardware.target import Target, load_target
+from edgecompress.pipeline.machines import winocnn_array
 
 COMMAND = "python benchmarks/latency/winocnn_agreement.py"
 RESULTS = Path(__file__).parent / "results" / "winocnn_agreement.json"
@@ -73,25 +75,7 @@ def as_array(target: Target, words_per_cycles: tuple[int, int]) -> WinoArray:
     p = target.parameters
     if not isinstance(p, Parameters):
         raise TypeError(target.name)
-    return WinoArray(
-        omega=p.omega_pixels,
-        kernels=p.kernels,
-        rows=p.array_rows,
-        columns=p.array_columns,
-        channels=p.channels_per_element,
-        images=p.batch_images,
-        bank_words=p.input_bank_words,
-        bank_columns=p.input_bank_columns,
-        weight_words=p.weight_buffer_words,
-        output_words=p.output_buffer_words,
-        weight_ports=p.weight_ports,
-        input_ports=p.input_ports,
-        output_ports=p.output_ports,
-        port_bits=p.port_bits,
-        fill=p.fill_cycles,
-        words_per_cycles=words_per_cycles,
-        weight_bits=target.weight_stream.weight_bits,
-    )
+    return winocnn_array(target, p, Fraction(*words_per_cycles))
 
 
 def random_layer(rng: np.random.Generator) -> IntegerConv:

@@ -203,10 +203,11 @@ def wino_array(target: Target, p: _winograd.Parameters) -> tuple[Target, winocnn
         dram_efficiency_share=float(share),
         dram_bytes_per_s=_AMPLE,
     )
-    return strict, _wino_array(strict, p, share)
+    return strict, winocnn_array(strict, p, share)
 
 
-def _wino_array(target: Target, p: _winograd.Parameters, share: Fraction) -> winocnn.WinoArray:
+def winocnn_array(target: Target, p: _winograd.Parameters, share: Fraction) -> winocnn.WinoArray:
+    """The simulator's description of an array whose ports get ``share`` of their words."""
     return winocnn.WinoArray(
         omega=p.omega_pixels,
         kernels=p.kernels,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,8 @@ def test_a_wrong_result_is_exit_code_9(
     need("iverilog", "vvp")
     from edgecompress.hardware.rtl import systolic_ws
 
-    monkeypatch.setattr(systolic_ws, "predicted_cycles", lambda shape, layer: 1)
+    wrong = dataclasses.replace(systolic_ws.RTL, cycles_of=lambda shape, layer: 1)
+    monkeypatch.setattr(systolic_ws, "RTL", wrong)
     arguments = ["rtl", "--target", "systolic-ws-32", *SMALL, "-o", str(tmp_path / "out")]
     assert main([*arguments, "--run", "--quiet"]) == 9
     told = capsys.readouterr()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from edgecompress.hardware.array_resources import systolic_resources
 from edgecompress.hardware.models.systolic_ws import product_cycles
-from edgecompress.hardware.resources import Resources
 from edgecompress.hardware.rtl._product import (
     ArrayShape,
     Operands,
@@ -17,10 +15,8 @@ from edgecompress.hardware.rtl._product import (
     folded,
     padded,
     products_of,
-    random_product,
-    shape_of,
-    why_not,
 )
+from edgecompress.hardware.rtl._systolic import SystolicGenerator, closed_form
 from edgecompress.hardware.rtl.bench import Bench, hex_words, packed_words
 from edgecompress.hardware.rtl.verilog import (
     INTERFACE,
@@ -31,7 +27,6 @@ from edgecompress.hardware.rtl.verilog import (
     module_text,
 )
 from edgecompress.hardware.simulator.layers import IntArray, IntegerLayer
-from edgecompress.hardware.target import Target
 
 TOP = "systolic_ws"
 
@@ -130,43 +125,9 @@ def _weight_words(weights: IntArray, shape: ArrayShape) -> IntArray:
 
 def predicted_cycles(shape: ArrayShape, layer: IntegerLayer) -> int:
     """The closed form, product after product."""
-    total = 0
-    for product in _blocks(shape, products_of(layer)):
-        rows, inner = product.inputs.shape
-        folds, cycles = product_cycles(
-            rows, inner, product.weights.shape[1], shape.rows, shape.columns
-        )
-        total += folds * cycles
-    return total
+    return closed_form(shape, _blocks(shape, products_of(layer)), product_cycles)
 
 
-@dataclass(frozen=True, slots=True)
-class WeightStationary:
-    """The generator of the family ``systolic_ws``."""
-
-    def design(self, target: Target) -> Design:
-        """The target's array with its control."""
-        return design(shape_of(target))
-
-    def why_not(self, target: Target, layer: IntegerLayer) -> str | None:
-        """Why the array cannot run a layer, or None."""
-        return why_not(shape_of(target), layer)
-
-    def bench(self, target: Target, layer: IntegerLayer) -> Bench:
-        """The array with a test bench that runs ``layer``."""
-        return bench(shape_of(target), layer)
-
-    def random_layer(self, target: Target, generator: np.random.Generator) -> IntegerLayer:
-        """A product that leaves a part of the last folds empty."""
-        return random_product(shape_of(target), generator)
-
-    def predicted_cycles(self, target: Target, layer: IntegerLayer) -> int:
-        """What the closed form says about ``layer``."""
-        return predicted_cycles(shape_of(target), layer)
-
-    def predicted_resources(self, target: Target) -> Resources | None:
-        """Look-up tables and DSP blocks of the generated array."""
-        return systolic_resources(shape_of(target).counts, sums_stay=False)
-
-
-RTL = WeightStationary()
+RTL = SystolicGenerator(
+    design_of=design, bench_of=bench, cycles_of=predicted_cycles, sums_stay=False
+)
