@@ -21,7 +21,7 @@ from edgecompress.graph.integers import NamedLayer, integer_layers
 from edgecompress.graph.model import Model
 from edgecompress.hardware.rtl.bench import Bench, Simulator, run_bench
 from edgecompress.hardware.rtl.synthesis import synthesize
-from edgecompress.hardware.rtl.verilog import Generator, generator_for
+from edgecompress.hardware.rtl.verilog import Design, Generator, generator_for
 from edgecompress.hardware.simulator.layers import IntegerConv, IntegerLayer
 from edgecompress.hardware.target import Target
 from edgecompress.hardware.target_text import Variants
@@ -34,6 +34,10 @@ from edgecompress.pipeline.simulate import first_rows
 ROWS = 64
 """Pixels or rows of a layer in the test bench unless asked otherwise."""
 
+WIDE = (
+    "the array takes weights of {made} bits, the layer has {needed}: --set"
+    " weight_stream.weight_bits={needed} makes it as narrow"
+)
 ONE_LAYER = "the first layer that the design can run, as none was named"
 
 QUANTIZE = "quantize the model first; inspect lists the layers"
@@ -173,8 +177,18 @@ def generate(
         predicted_cycles=predicted,
         run=run,
         synthesis=synthesis,
-        notes=tuple(note for note in (*operands.notes, design.left_out) if note),
+        notes=tuple(
+            note
+            for note in (*operands.notes, _width(design, operands.layer), design.left_out)
+            if note
+        ),
     )
+
+
+def _width(design: Design, layer: IntegerLayer) -> str:
+    """That the array is wider than the layer needs, or empty."""
+    made = dict(design.settings).get("WEIGHT_BITS", 0)
+    return WIDE.format(made=made, needed=layer.weight_bits) if made > layer.weight_bits else ""
 
 
 def _run(bench: Bench, simulator: Simulator, predicted: int) -> RtlRun:

@@ -38,8 +38,10 @@ def simulation_page(report: SimulationReport) -> Page:
 def _verdict(report: SimulationReport) -> Lines:
     count = len(report.layers)
     if report.agrees:
+        limits = " (without the limits of its datapath)" if _truncates(report) else ""
         text = (
-            f"{count} layers: every sum is onnxruntime's, every cycle count that of the cost model"
+            f"{count} layers: every sum{limits} is onnxruntime's, every cycle count that of the"
+            " cost model"
         )
         return lines("Result", (text,), Tone.GOOD)
     cycles = [layer.name for layer in report.layers if not layer.cycles_agree]
@@ -47,6 +49,10 @@ def _verdict(report: SimulationReport) -> Lines:
     texts = [f"cycles differ from the cost model: {', '.join(cycles)}"] if cycles else []
     texts += [f"results differ from onnxruntime: {', '.join(outputs)}"] if outputs else []
     return lines("Result", texts, Tone.BAD)
+
+
+def _truncates(report: SimulationReport) -> bool:
+    return any(layer.snr_db is not None for layer in report.layers)
 
 
 def _layers(report: SimulationReport) -> Table:
