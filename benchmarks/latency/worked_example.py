@@ -152,11 +152,42 @@ def table(results: dict[str, Any]) -> str:
 
 
 def draw(results: dict[str, Any]) -> None:
-    """Speed over the dense network, by target: one picture."""
+    """Both pictures of the page."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams.update({"svg.hashsalt": "edgecompress", "font.size": 9})
+    PICTURES.mkdir(exist_ok=True)
+    draw_speed(results)
+    draw_accuracy(results)
+
+
+def draw_accuracy(results: dict[str, Any]) -> None:
+    """Accuracy over predicted latency, a panel for each target."""
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, len(TARGETS), figsize=(9, 2.8), sharey=True)
+    for target, panel in zip(TARGETS, panels, strict=True):
+        for row in results["rows"]:
+            if row["target"] not in ("", target):
+                continue
+            name = "chosen for this target" if row["target"] else row["variant"]
+            seconds = row["predicted"][target]["latency_s"]
+            marker = "*" if row["target"] else "o"
+            panel.plot(seconds * 1e3, row["accuracy"] * 100, marker, label=name)
+        panel.set_title(target, fontsize=9)
+        panel.set_xlabel("predicted ms")
+        panel.set_xlim(0, 1.1 * panel.get_xlim()[1])
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("accuracy, % (n = 1,000)")
+    names = panels[0].get_legend_handles_labels()
+    figure.legend(*names, frameon=False, fontsize=8, ncols=5, loc="upper center")
+    figure.tight_layout(rect=(0, 0, 1, 0.92))
+    figure.savefig(PICTURES / "worked-example-accuracy.svg", metadata={"Date": None})
+
+
+def draw_speed(results: dict[str, Any]) -> None:
+    """Speed over the dense network, by target."""
     import matplotlib.pyplot as plt
 
     rows = results["rows"][: len(VARIANTS)]
@@ -179,7 +210,6 @@ def draw(results: dict[str, Any]) -> None:
     axes.set_ylabel("predicted speed over dense")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 1.25))
-    PICTURES.mkdir(exist_ok=True)
     figure.savefig(PICTURES / "worked-example.svg", bbox_inches="tight", metadata={"Date": None})
 
 
