@@ -97,17 +97,18 @@ def test_low_bits_that_save_nothing_are_said_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", list_targets())
-def test_estimate_takes_under_20_ms(name: str, resnet18: Model) -> None:
+def test_estimate_takes_milliseconds(name: str, resnet18: Model) -> None:
+    """The bar is 20 ms, held by the committed results; reading weights on a busy machine takes
+    up to twice as long."""
     target = load_target(name)
-    if weight_values(target) != "none":
-        pytest.skip("reads the values of 11.7 million weights first")
+    limit_s = 0.02 if weight_values(target) == "none" else 0.04
     times = []
     for _ in range(5):
         cost.cache_clear()
         start = time.process_time()
         estimate_latency(resnet18, target)
         times.append(time.process_time() - start)
-    assert min(times) < 0.02
+    assert min(times) < limit_s
 
 
 def tucker(conv: Conv, rank: int) -> tuple[Stage, ...]:
