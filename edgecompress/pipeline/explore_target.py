@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from edgecompress.core.errors import UsageError
 from edgecompress.core.exploration import DesignPoint, ExplorationReport, Value
+from edgecompress.hardware.parts import list_parts
 from edgecompress.hardware.target import Target
 from edgecompress.pipeline.explore_space import Space
 
@@ -63,11 +64,16 @@ def explored_target(
         name=name,
         description=f"{base.name} explored for {models}: {_words(report, point)}"[:200],
         source=f"{base.name} ({base.source}); explored for {models}, {pick} of {count}",
-        part=report.part or base.part,
+        part=_named_part(report.part or base.part),
         model_error=None,
         model_error_source=NOT_VALIDATED.format(base=base.name),
         sources=tuple(sorted(sources.items())),
     )
+
+
+def _named_part(name: str) -> str:
+    """The part, if it ships with the package: a target file cannot name a file of one's own."""
+    return name if name in list_parts() else ""
 
 
 def _has_source(value: Value) -> bool:

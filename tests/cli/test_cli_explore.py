@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgecompress.cli.entry import main
+from edgecompress.hardware.parts import PART_FOLDER
 from edgecompress.hardware.target import load_target
 
 SMALL = ("--vary", "array_rows=1,2,4", "--vary", "array_columns=1:2", "--vary", "omega_pixels=4,6")
@@ -47,6 +48,18 @@ def test_a_target_comes_out_that_is_ready(
     )
     latency = json.loads(capsys.readouterr().out)
     assert latency["reports"][0]["latency_s"] == pytest.approx(best["latency_s"][0])
+
+
+def test_a_part_of_ones_own_is_not_named_in_the_target(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part, target = tmp_path / "board.toml", tmp_path / "mine.toml"
+    own = (PART_FOLDER / "xczu3eg.toml").read_text().replace('"xczu3eg"', '"my-board"')
+    part.write_text(own)
+    assert explore(model, "--part", str(part), "--write-target", str(target), "--quiet") == 0
+    assert load_target(target).part == ""
+    assert main(["targets", "check", str(target)]) == 0
+    assert "valid" in capsys.readouterr().out
 
 
 def test_nothing_fits(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
