@@ -47,7 +47,14 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
-from edgecompress.core.work import ConvWork, Cost, ElementWork, MatMulWork, Work
+from edgecompress.core.work import (
+    ConvWork,
+    Cost,
+    ElementWork,
+    MatMulWork,
+    WeightValues,
+    Work,
+)
 from edgecompress.hardware.models._lowbit import (
     ACTIVATIONS,
     ArrayWork,
@@ -60,6 +67,8 @@ from edgecompress.hardware.target import PositiveInt, Target
 from edgecompress.hardware.timeline import HostElements, ratio_up
 
 PIPELINE_CYCLES = 2  # Source: the published cycle form
+FEW_BITS = 4
+"""Widths up to which all levels occur; the levels of wider codes are estimated from a sample."""
 
 PLANES = "weights above ternary run as digit planes, one pass each; the published design has none"
 UPSAMPLED = "transposed convolution: over the input with zeros put in"
@@ -256,6 +265,10 @@ class TernaryEngine(HostElements):
         """Cycles that no mapping can go below."""
         return bound_cycles(work, target, _parameters(target).select_units / _planes(work, target))
 
+    def weight_values(self, target: Target) -> WeightValues:
+        """Levels, which tell ternary codes from those of two bits."""
+        return "codes"
+
     def images_per_pass(self, target: Target) -> int:
         """One image after the other."""
         return 1
@@ -306,20 +319,8 @@ def _planes(work: Work, target: Target) -> int:
     bits = operand_widths(work, target)[1]
     if isinstance(work.operator, MatMulWork) and not work.operator.constant:
         return bits
-    return digit_planes(bits, work.weights.levels if work.weights else _stored_levels(work, bits))
-
-
-def _stored_levels(work: Work, bits: int) -> int | None:
-    """Levels of packed codes of few bits: all that their width has, or three if they take less.
-
-    Codes of up to four bits are packed as tight as their levels allow, so their storage tells
-    ternary codes from those of two bits; wider ones are symmetric unless their values say more.
-    """
-    operator = work.operator
-    if isinstance(operator, ElementWork) or bits > 4 or not operator.weight_storage_bits:
-        return None
-    full = operator.weight_storage_bits >= bits * operator.weight_elements
-    return 1 << bits if full else 3
+    measured = work.weights is not None and bits <= FEW_BITS
+    return digit_planes(bits, work.weights.levels if work.weights and measured else None)
 
 
 def _assumed(operator: ConvWork | MatMulWork, planes: int) -> Iterator[str]:
