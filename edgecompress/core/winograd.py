@@ -56,11 +56,6 @@ class Transforms:
         """Side of a tile."""
         return len(self.input)
 
-    @property
-    def tile_outputs(self) -> int:
-        """Outputs a side of a tile, m."""
-        return len(self.output)
-
 
 @lru_cache(maxsize=64)
 def transforms(omega: int, kernel: int) -> Transforms:

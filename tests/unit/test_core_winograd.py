@@ -55,7 +55,7 @@ def test_identity_holds_for_every_tile(omega: int, kernel: int) -> None:
             column = [Fraction(int(v), t.kernel_scale) for v in t.kernel[:, tap]]
             product = [g * int(b) for g, b in zip(column, t.input[:, place], strict=True)]
             found = [sum(int(a) * v for a, v in zip(row, product, strict=True)) for row in t.output]
-            assert found == [Fraction(int(place == y + tap)) for y in range(t.tile_outputs)]
+            assert found == [Fraction(int(place == y + tap)) for y in range(len(t.output))]
 
 
 @pytest.mark.parametrize("omega", OMEGAS)

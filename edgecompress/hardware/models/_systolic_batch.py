@@ -61,7 +61,7 @@ class _Tiling:
     def __init__(self, sizes: _Sizes, trial: _Trial) -> None:
         self.sizes = sizes
         self.compute, self.moved, self.bound = trial.compute, trial.moved, trial.bound
-        self.activations, self.weights = trial._activations, trial._weights
+        self.activations, self.weights = trial.tile_room
         self.total = self.buffered = math.nan
 
 
