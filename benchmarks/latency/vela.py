@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from layer_works import product_of
 from layered import (
     NETWORKS,
     WEIGHTS,
@@ -31,9 +32,7 @@ from layered import (
 )
 
 from edgecompress.core.work import (
-    ConvWork,
     ElementWork,
-    MatMulWork,
     OperatorWork,
     WeightStatistics,
     Work,
@@ -98,35 +97,8 @@ def work_of(network: str, table: Table, layer: Layer, values: str) -> Work:
     before = table.layers[layer.inputs[0]]
     inputs, outputs = (one.channels * one.height * one.width for one in (before, layer))
     taps = layer.kernel[0] * layer.kernel[1]
-    operator: OperatorWork
-    if layer.kind in ("conv", "depthwise"):
-        operator = ConvWork(
-            batch=1,
-            in_channels=before.channels,
-            out_channels=layer.channels,
-            in_height=before.height,
-            in_width=before.width,
-            out_height=layer.height,
-            out_width=layer.width,
-            kernel=layer.kernel,
-            stride=layer.stride,
-            dilation=(1, 1),
-            pads=(0, 0, 0, 0),
-            group=before.channels if layer.kind == "depthwise" else 1,
-            weight_bits=8,
-            activation_bits=8,
-        )
-    elif layer.kind == "fc":
-        operator = MatMulWork(
-            count=1,
-            rows=1,
-            inner=inputs,
-            columns=outputs,
-            constant=True,
-            weight_bits=8,
-            activation_bits=8,
-        )
-    else:
+    operator: OperatorWork | None = product_of(table, layer)
+    if operator is None:
         operator = ElementWork(
             operations=outputs * taps,
             read_bits=8 * inputs * len(layer.inputs),

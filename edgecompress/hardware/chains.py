@@ -173,23 +173,13 @@ def _kept_bytes(first: Work, second: Work, target: Target, limit: float) -> floa
 def _weight_bytes(work: Work, target: Target) -> float:
     """All weights of an operator as the array holds them."""
     bits = target.weight_stream.weight_bits
-    return _weights(work) * min(bits, _product(work).weight_bits) / 8
+    return _product(work).weight_elements * min(bits, _product(work).weight_bits) / 8
 
 
 def _product(work: Work) -> ProductWork:
     if isinstance(work.operator, ElementWork):
         raise TypeError("element-wise work has no weights")
     return work.operator
-
-
-def _weights(work: Work) -> int:
-    """Number of weights."""
-    match _product(work):
-        case ConvWork() as conv:
-            taps = conv.kernel[0] * conv.kernel[1]
-            return conv.out_channels * conv.in_channels // conv.group * taps
-        case product:
-            return product.count // product.repeats * product.inner * product.columns
 
 
 # --- the dense layer -----------------------------------------------------------------------------
@@ -222,7 +212,7 @@ def dense_work(factors: Sequence[Work], layer: str) -> Work | None:
         input_bits=first.input_bits,
         output_bits=last.output_bits,
     )
-    count = _weights(work)
+    count = _product(work).weight_elements
     return replace(
         work,
         operator=replace(dense, weight_bits=bits, weight_storage_bits=count * bits),
@@ -232,7 +222,7 @@ def dense_work(factors: Sequence[Work], layer: str) -> Work | None:
 
 def _dense_statistics(factors: Sequence[Work], count: int) -> WeightStatistics | None:
     """Those of the largest factor; the Winograd domain of another kernel says nothing."""
-    found = max(factors, key=_weights).weights
+    found = max(factors, key=lambda work: _product(work).weight_elements).weights
     return None if found is None else replace(found, count=count, winograd_zero_shares=())
 
 

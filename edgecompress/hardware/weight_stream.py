@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edgecompress.core.work import ElementWork, MatMulWork, Work
-from edgecompress.hardware.target import Target
+from edgecompress.core.work import ConvWork, ElementWork, MatMulWork, WeightStatistics, Work
+from edgecompress.hardware.target import Target, WeightStream
+from edgecompress.hardware.timeline import stored_width
 
 UNMEASURED = "weight values are not at hand: the code is taken to be as wide as the weights"
 
@@ -39,9 +40,9 @@ def weight_traffic(work: Work, target: Target) -> WeightTraffic:
         raise TypeError("element-wise work has no weights")
     elements = operator.weight_elements
     if isinstance(operator, MatMulWork) and not operator.constant:
-        width = _activation_bits(work, target)
+        width = stored_width(operator.activation_bits, target)
         return WeightTraffic(byte_count=elements * width / 8, decode_cycles=0.0, elements=elements)
-    bits, assumed = _bits(work, target, elements)
+    bits, assumed = _bits(operator, work.weights, target.weight_stream)
     rate = stream.decoder_weights_per_cycle
     return WeightTraffic(
         byte_count=min(bits, elements * stream.weight_bits) / 8,
@@ -51,22 +52,15 @@ def weight_traffic(work: Work, target: Target) -> WeightTraffic:
     )
 
 
-def _activation_bits(work: Work, target: Target) -> int:
-    operator = work.operator
-    bits = 32 if isinstance(operator, ElementWork) else operator.activation_bits
-    return bits if target.activation_bits is None else min(bits, target.activation_bits)
-
-
-def _bits(work: Work, target: Target, elements: int) -> tuple[float, str]:
+def _bits(
+    operator: ConvWork | MatMulWork, found: WeightStatistics | None, stream: WeightStream
+) -> tuple[float, str]:
     """Bits of all weights in the code of the target, and what was assumed."""
-    stream, operator = target.weight_stream, work.operator
-    if isinstance(operator, ElementWork):
-        raise TypeError("element-wise work has no weights")
+    elements = operator.weight_elements
     if stream.encoding == "fixed":
         return elements * stream.weight_bits, ""
     if stream.encoding == "packed":
         return operator.weight_storage_bits or elements * operator.weight_bits, ""
-    found = work.weights
     if found is None:
         width = min(operator.weight_bits, stream.weight_bits)
         return elements * (width + stream.overhead_bits), UNMEASURED

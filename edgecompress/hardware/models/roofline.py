@@ -57,13 +57,12 @@ class Roofline(HostElements):
         match work.operator:
             case ConvWork() as conv:
                 operator: ConvWork | MatMulWork = conv
-                elements = conv.out_channels * conv.in_channels // conv.group
-                elements *= conv.kernel[0] * conv.kernel[1]
+                elements = conv.weight_elements
                 inputs = conv.batch * conv.in_channels * conv.in_height * conv.in_width
                 outputs = conv.batch * conv.out_channels * conv.out_height * conv.out_width
             case MatMulWork() as product:
                 operator = product
-                elements = product.count // product.repeats * product.inner * product.columns
+                elements = product.weight_elements
                 inputs = product.count * product.rows * product.inner
                 outputs = product.count * product.rows * product.columns
                 if not product.constant:

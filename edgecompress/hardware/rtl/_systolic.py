@@ -17,12 +17,33 @@ from edgecompress.hardware.rtl._product import (
     why_not,
 )
 from edgecompress.hardware.rtl.bench import Bench
-from edgecompress.hardware.rtl.verilog import Design
+from edgecompress.hardware.rtl.verilog import (
+    INTERFACE,
+    ONE_FILE,
+    RESET,
+    Design,
+    header,
+    module_text,
+)
 from edgecompress.hardware.simulator.layers import IntegerLayer
 from edgecompress.hardware.target import Target
 
 ProductCycles = Callable[[int, int, int, int, int], tuple[int, int]]
 """Folds of a product and cycles of each, from (rows, inner, columns, array rows, columns)."""
+
+
+def array_design(top: str, what: str, about: tuple[str, ...], shape: ArrayShape) -> Design:
+    """An array with its control: the module ``top`` and what both dataflows are made of."""
+    text = "\n".join(
+        (
+            header(what, (shape.described, *about, INTERFACE, RESET)),
+            ONE_FILE,
+            module_text(top, **dict(shape.settings)),
+            module_text("signed_product"),
+            module_text("lane_skew"),
+        )
+    )
+    return Design(top=top, text=text, dsp=shape.dsp, settings=shape.settings)
 
 
 def closed_form(shape: ArrayShape, products: Sequence[Operands], cycles: ProductCycles) -> int:

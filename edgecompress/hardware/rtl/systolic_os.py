@@ -15,14 +15,10 @@ from edgecompress.hardware.rtl._product import (
     padded,
     products_of,
 )
-from edgecompress.hardware.rtl._systolic import SystolicGenerator, closed_form
+from edgecompress.hardware.rtl._systolic import SystolicGenerator, array_design, closed_form
 from edgecompress.hardware.rtl.bench import Bench, packed_words
 from edgecompress.hardware.rtl.verilog import (
-    INTERFACE,
-    ONE_FILE,
-    RESET,
     Design,
-    header,
     module_text,
 )
 from edgecompress.hardware.simulator.layers import IntArray, IntegerLayer
@@ -40,18 +36,7 @@ ABOUT = (
 
 def design(shape: ArrayShape) -> Design:
     """The array with its control."""
-    text = "\n".join(
-        (
-            header(
-                "Output-stationary systolic array.", (shape.described, *ABOUT, INTERFACE, RESET)
-            ),
-            ONE_FILE,
-            module_text(TOP, **dict(shape.settings)),
-            module_text("signed_product"),
-            module_text("lane_skew"),
-        )
-    )
-    return Design(top=TOP, text=text, dsp=shape.dsp, settings=shape.settings)
+    return array_design(TOP, "Output-stationary systolic array.", ABOUT, shape)
 
 
 def bench(shape: ArrayShape, layer: IntegerLayer) -> Bench:

@@ -16,14 +16,10 @@ from edgecompress.hardware.rtl._product import (
     padded,
     products_of,
 )
-from edgecompress.hardware.rtl._systolic import SystolicGenerator, closed_form
+from edgecompress.hardware.rtl._systolic import SystolicGenerator, array_design, closed_form
 from edgecompress.hardware.rtl.bench import Bench, hex_words, packed_words
 from edgecompress.hardware.rtl.verilog import (
-    INTERFACE,
-    ONE_FILE,
-    RESET,
     Design,
-    header,
     module_text,
 )
 from edgecompress.hardware.simulator.layers import IntArray, IntegerLayer
@@ -43,18 +39,7 @@ ABOUT = (
 
 def design(shape: ArrayShape) -> Design:
     """The array with its control."""
-    text = "\n".join(
-        (
-            header(
-                "Weight-stationary systolic array.", (shape.described, *ABOUT, INTERFACE, RESET)
-            ),
-            ONE_FILE,
-            module_text(TOP, **dict(shape.settings)),
-            module_text("signed_product"),
-            module_text("lane_skew"),
-        )
-    )
-    return Design(top=TOP, text=text, dsp=shape.dsp, settings=shape.settings)
+    return array_design(TOP, "Weight-stationary systolic array.", ABOUT, shape)
 
 
 def bench(shape: ArrayShape, layer: IntegerLayer) -> Bench:
