@@ -65,9 +65,9 @@ def read_budget(kind: str, text: str) -> Budget:
 
     Args:
         kind: ``params``, ``macs`` or ``latency``.
-        text: A number of at most 1, or one with ``%``, is a share of the dense model. Amounts of
-            parameters or MACs are whole numbers above 1, or have one of the suffixes k, M, G;
-            latencies have a unit of time.
+        text: A number of at most 1, or one with ``%``, is a share of the dense model; ``30x`` is
+            that many times less than it. Amounts of parameters or MACs are whole numbers above 1,
+            or have one of the suffixes k, M, G; latencies have a unit of time.
 
     Raises:
         ValueError: Neither a share nor an amount of this kind.
@@ -80,6 +80,10 @@ def read_budget(kind: str, text: str) -> Budget:
         if not 0.0 < share <= 1.0:
             raise ValueError(f"{text!r} leaves nothing of the model")
         return Budget(kind, ratio=share)
+    if match[2] == "x":
+        if not 1.0 <= float(match[1]) < math.inf:
+            raise ValueError(f"{text!r} times less would be more")
+        return Budget(kind, ratio=1.0 / float(match[1]))
     if kind == "latency":
         return Budget(kind, limit=read_time(text))
     return Budget(kind, limit=_quantity(text, dict(COUNT_UNITS), "number", "200k"))

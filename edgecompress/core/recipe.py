@@ -6,17 +6,9 @@ import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from edgecompress.core.errors import ConfigurationInvalid, InputOutputFailed
 from edgecompress.core.file_errors import describe_errors
@@ -34,6 +26,8 @@ from edgecompress.core.options import (
 )
 from edgecompress.core.preprocess import Preprocess, read_preprocess
 from edgecompress.core.quantities import read_budget, read_share, read_size, read_time
+from edgecompress.core.recipe_fields import Name, Rank, Strict, Text
+from edgecompress.core.recipe_train import Train, TrainRecipe
 
 RECIPE_SCHEMA: Final = "edgecompress.recipe/1"
 LARGEST_RECIPE_BYTES = 1 << 20
@@ -50,6 +44,7 @@ class Recipe:
         preprocess: From stored samples to the model's input; None: nothing.
         seed: Seed of everything random; also in the options.
         targets: Names or paths.
+        train: How to train; of no effect on other commands.
     """
 
     decompose: DecomposeOptions | None = field(default_factory=DecomposeOptions)
@@ -58,6 +53,7 @@ class Recipe:
     preprocess: Preprocess | None = None
     seed: int = 0
     targets: tuple[str, ...] = ()
+    train: TrainRecipe = field(default_factory=TrainRecipe)
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -99,20 +95,6 @@ def parse_recipe(text: str, *, where: str = "recipe") -> Recipe:
         raise ConfigurationInvalid(describe_errors(error, _RecipeFile), where=where) from None
 
 
-def _number_as_text(value: object) -> object:
-    """Numbers are allowed where text is read; True and False are not numbers."""
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-Text = Annotated[str, BeforeValidator(_number_as_text)]
-Name = Annotated[str, Field(min_length=1)]
-Rank = Annotated[int, Field(ge=1)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
 def _check_grid(bits: str | None, *extra: str) -> str | None:
     names = (*GRIDS, *extra)
     if bits is not None and bits not in names:
@@ -120,7 +102,7 @@ def _check_grid(bits: str | None, *extra: str) -> str | None:
     return bits
 
 
-class _Rule(_Strict):
+class _Rule(Strict):
     match: Name
     skip: bool = False
     bits: Text | None = None
@@ -152,7 +134,7 @@ class _Rule(_Strict):
         )
 
 
-class _Decompose(_Strict):
+class _Decompose(Strict):
     enabled: bool = True
     format: Name = "auto"
     ranks: list[Rank] | None = Field(default=None, min_length=1)
@@ -205,7 +187,7 @@ class _Decompose(_Strict):
         return DecomposeOptions().ranks
 
 
-class _Quantize(_Strict):
+class _Quantize(Strict):
     enabled: bool = True
     bits: Text = "4"
     method: Name = "hessian"
@@ -219,7 +201,7 @@ class _Quantize(_Strict):
         return _check_grid(bits)
 
 
-class _Gates(_Strict):
+class _Gates(Strict):
     max_size: str | None = None
     max_latency: str | None = None
     max_drop: Text | None = None
@@ -242,13 +224,14 @@ class _Gates(_Strict):
         )
 
 
-class _RecipeFile(_Strict):
+class _RecipeFile(Strict):
     schema_name: Literal["edgecompress.recipe/1"] = Field(default=RECIPE_SCHEMA, alias="schema")
     seed: int = Field(default=0, ge=0)
     targets: list[Name] = []
     preprocess: str | None = None
     decompose: _Decompose = _Decompose()
     quantize: _Quantize = _Quantize()
+    train: Train = Train()
     gates: _Gates = _Gates()
     rules: list[_Rule] = []
 
@@ -285,4 +268,5 @@ class _RecipeFile(_Strict):
             preprocess=read_preprocess(self.preprocess) if self.preprocess else None,
             seed=self.seed,
             targets=tuple(self.targets),
+            train=self.train.to_recipe(rules, self.seed),
         )

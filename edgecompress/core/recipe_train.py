@@ -1,0 +1,207 @@
+"""The tables ``[train]`` of a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+
+from edgecompress.core.options import Budget, FixedRanks, LayerRule, ParameterRatio
+from edgecompress.core.quantities import read_budget, read_share
+from edgecompress.core.recipe_fields import Name, Rank, Strict, Text
+from edgecompress.core.training import (
+    AdaptationOptions,
+    Inference,
+    PrecisionOptions,
+    Prior,
+    Rounding,
+    TensorizeOptions,
+    TrainingOptimizer,
+    TrainOptions,
+)
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRecipe:
+    """What a recipe says about training.
+
+    Attributes:
+        arch: Name of an architecture; None: said on the command line.
+        options: All but what is only known with the network.
+        target_params: What may remain of the network's parameters; None: no target.
+    """
+
+    arch: str | None = None
+    options: TrainOptions = field(default_factory=TrainOptions)
+    target_params: Budget | None = None
+
+
+class Tensorize(Strict):
+    """``[train.tensorize]``."""
+
+    format: Name = TensorizeOptions().format
+    ranks: list[Rank] | None = Field(default=None, min_length=1)
+    ratio: float | None = Field(default=None, gt=0, le=1)
+    cores: int | None = Field(default=None, ge=2, le=12)
+    minimum_saving: Share = TensorizeOptions().minimum_saving
+
+    @model_validator(mode="after")
+    def _one_rank_rule(self) -> Tensorize:
+        if self.ranks is not None and self.ratio is not None:
+            raise ValueError("give one of ranks and ratio, not 2")
+        return self
+
+    def to_options(self, rules: tuple[LayerRule, ...]) -> TensorizeOptions:
+        """The options, with the rules of the recipe."""
+        ranks: FixedRanks | ParameterRatio | None = None
+        if self.ranks is not None:
+            ranks = FixedRanks(tuple(self.ranks))
+        elif self.ratio is not None:
+            ranks = ParameterRatio(self.ratio)
+        return TensorizeOptions(
+            format=self.format,
+            ranks=ranks,
+            cores=self.cores,
+            rules=rules,
+            minimum_saving=self.minimum_saving,
+        )
+
+
+class Adaptation(Strict):
+    """``[train.adaptation]``."""
+
+    enabled: bool = True
+    prior: Prior = AdaptationOptions().prior
+    scale: Positive = AdaptationOptions().scale
+    inference: Inference = AdaptationOptions().inference
+    strength: Positive = AdaptationOptions().strength
+    target_params: Text | None = None
+    loss_tolerance: Text | None = None
+    warm_up: list[Share] = Field(
+        default=list(AdaptationOptions().warm_up), min_length=2, max_length=2
+    )
+    settle: Share = AdaptationOptions().settle
+    balance_epochs: int = Field(default=AdaptationOptions().balance_epochs, ge=1)
+    cut_at: float = Field(default=AdaptationOptions().cut_at, gt=0, lt=1)
+    floor: int = Field(default=AdaptationOptions().floor, ge=1)
+
+    @field_validator("target_params")
+    @classmethod
+    def _valid_budget(cls, text: str | None) -> str | None:
+        if text is not None:
+            read_budget("params", text)
+        return text
+
+    @field_validator("loss_tolerance")
+    @classmethod
+    def _valid_share(cls, text: str | None) -> str | None:
+        if text is not None:
+            read_share(text)
+        return text
+
+    @field_validator("warm_up")
+    @classmethod
+    def _rising(cls, shares: list[float]) -> list[float]:
+        if shares[0] > shares[1]:
+            raise ValueError("the first share is above the second")
+        return shares
+
+    @model_validator(mode="after")
+    def _needed(self) -> Adaptation:
+        if not self.enabled and (self.target_params or self.loss_tolerance):
+            raise ValueError("a target has no effect: adaptation is off")
+        return self
+
+    def to_options(self) -> AdaptationOptions | None:
+        """The options without the target, which is only known with the network."""
+        if not self.enabled:
+            return None
+        return AdaptationOptions(
+            prior=self.prior,
+            scale=self.scale,
+            inference=self.inference,
+            strength=self.strength,
+            loss_tolerance=read_share(self.loss_tolerance) if self.loss_tolerance else None,
+            warm_up=(self.warm_up[0], self.warm_up[1]),
+            settle=self.settle,
+            balance_epochs=self.balance_epochs,
+            cut_at=self.cut_at,
+            floor=self.floor,
+        )
+
+
+class Precision(Strict):
+    """``[train.precision]``; without the table everything is float32."""
+
+    factor_bits: int = Field(default=PrecisionOptions().factor_bits, ge=3, le=8)
+    activation_bits: int = Field(default=PrecisionOptions().activation_bits, ge=4, le=16)
+    gradient_bits: int = Field(default=PrecisionOptions().gradient_bits, ge=8, le=32)
+    master_bits: int = PrecisionOptions().master_bits
+    state_bits: int = PrecisionOptions().state_bits
+    rounding: Rounding = PrecisionOptions().rounding
+
+    @field_validator("master_bits")
+    @classmethod
+    def _known_masters(cls, bits: int) -> int:
+        if bits not in (0, 32) and not 8 <= bits <= 16:
+            raise ValueError(f"{bits} is not 0, 8 to 16, or 32")
+        return bits
+
+    @field_validator("state_bits")
+    @classmethod
+    def _known_state(cls, bits: int) -> int:
+        if bits not in (16, 32):
+            raise ValueError(f"{bits} is neither 16 nor 32")
+        return bits
+
+    def to_options(self) -> PrecisionOptions:
+        """The options."""
+        return PrecisionOptions(
+            factor_bits=self.factor_bits,
+            activation_bits=self.activation_bits,
+            gradient_bits=self.gradient_bits,
+            master_bits=self.master_bits,
+            state_bits=self.state_bits,
+            rounding=self.rounding,
+        )
+
+
+class Train(Strict):
+    """``[train]``."""
+
+    arch: Name | None = None
+    epochs: int = Field(default=TrainOptions().epochs, ge=1)
+    batch: int = Field(default=TrainOptions().batch, ge=1)
+    learning_rate: Positive = TrainOptions().learning_rate
+    weight_decay: float = Field(default=TrainOptions().weight_decay, ge=0, allow_inf_nan=False)
+    optimizer: TrainingOptimizer = TrainOptions().optimizer
+    validation: float = Field(default=TrainOptions().validation, ge=0, lt=1)
+    patience: int | None = Field(default=None, ge=1)
+    tensorize: Tensorize = Tensorize()
+    adaptation: Adaptation = Adaptation()
+    precision: Precision | None = None
+
+    def to_recipe(self, rules: tuple[LayerRule, ...], seed: int) -> TrainRecipe:
+        """The options, with the rules and the seed of the recipe."""
+        target = self.adaptation.target_params
+        return TrainRecipe(
+            arch=self.arch,
+            options=TrainOptions(
+                tensorize=self.tensorize.to_options(rules),
+                adaptation=self.adaptation.to_options(),
+                precision=self.precision.to_options() if self.precision else None,
+                optimizer=self.optimizer,
+                learning_rate=self.learning_rate,
+                weight_decay=self.weight_decay,
+                epochs=self.epochs,
+                batch=self.batch,
+                validation=self.validation,
+                patience=self.patience,
+                seed=seed,
+            ),
+            target_params=read_budget("params", target) if target else None,
+        )

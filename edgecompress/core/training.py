@@ -1,0 +1,118 @@
+"""Training of tensorized networks: what was asked, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edgecompress.core.options import FixedRanks, LayerRule, ParameterRatio
+
+Prior = Literal["log-uniform", "half-cauchy"]
+Inference = Literal["map", "bayesian"]
+Rounding = Literal["nearest", "stochastic"]
+TrainingOptimizer = Literal["adam", "adamw", "sgd", "momentum", "zeroth-order"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorizeOptions:
+    """How the layers of a network become factors.
+
+    Attributes:
+        format: ``ttm``, ``tt``, ``cp``, ``tucker``, ``auto`` or ``none`` (train dense).
+        ranks: Ranks to start from: the same for all bonds, or what leaves this share of a layer's
+            parameters; None: the largest that are useful under the format's own ceiling.
+        cores: Cores of a factorization; None: the format's own choice.
+        rules: Exceptions by layer, first match wins.
+        minimum_saving: A layer stays dense when its factors would save a smaller share, 0 to 1.
+    """
+
+    format: str = "auto"
+    ranks: FixedRanks | ParameterRatio | None = None
+    cores: int | None = None
+    rules: tuple[LayerRule, ...] = ()
+    minimum_saving: float = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptationOptions:
+    """How ranks are found during training.
+
+    Attributes:
+        prior: Hyper-prior on the standard deviation of a rank's slices.
+        scale: Scale eta of the half-Cauchy prior.
+        inference: ``map``: factors are points; ``bayesian``: factors are sampled.
+        strength: Weight of the penalty in units of 1/N, N training samples, before the controller
+            changes it; 1 is the exact posterior.
+        target_params: Parameters of the whole network that the controller drives to; None: none.
+        loss_tolerance: Share by which the loss may rise for smaller ranks; None: no such limit.
+        warm_up: Shares of the run at which the penalty begins and is whole.
+        settle: Share of the run after which ranks no longer change.
+        balance_epochs: The gauge is balanced and ranks are cut every so many epochs.
+        cut_at: A rank dies when its singular value is below this share of its bond's largest.
+        floor: The least rank of a bond.
+    """
+
+    prior: Prior = "log-uniform"
+    scale: float = 0.1
+    inference: Inference = "map"
+    strength: float = 0.03
+    target_params: int | None = None
+    loss_tolerance: float | None = None
+    warm_up: tuple[float, float] = (0.05, 0.55)
+    settle: float = 0.75
+    balance_epochs: int = 1
+    cut_at: float = 1e-2
+    floor: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrecisionOptions:
+    """Widths of what a device would store while it trains.
+
+    Attributes:
+        factor_bits: Of factors in the forward and backward pass, 3 to 8.
+        activation_bits: Of activations, merged halves and biases.
+        gradient_bits: Of gradients of activations and of factors.
+        master_bits: Of the finer copy that updates are added to: 32 (float), 8 to 16 (fixed point,
+            stochastic rounding), 0: none, updates go to the factors themselves.
+        state_bits: Of an entry of the optimiser's state: 32 (float) or 16 (bfloat16).
+        rounding: Of factors and gradients.
+    """
+
+    factor_bits: int = 4
+    activation_bits: int = 8
+    gradient_bits: int = 16
+    master_bits: int = 32
+    state_bits: int = 32
+    rounding: Rounding = "nearest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """One training run.
+
+    Attributes:
+        tensorize: How layers become factors.
+        adaptation: None: ranks stay as they start.
+        precision: None: float32 throughout.
+        optimizer: ``zeroth-order`` trains without back-propagation.
+        learning_rate: At the start; it falls to zero along half a cosine.
+        weight_decay: Of dense parameters; factors have their prior.
+        epochs: Passes over the training data.
+        batch: Samples of a step, over all processes.
+        validation: Share of the training data held back to judge by, 0 to below 1.
+        patience: Epochs without a better validation loss before the run ends; None: never.
+        seed: Of everything random.
+    """
+
+    tensorize: TensorizeOptions = field(default_factory=TensorizeOptions)
+    adaptation: AdaptationOptions | None = field(default_factory=AdaptationOptions)
+    precision: PrecisionOptions | None = None
+    optimizer: TrainingOptimizer = "adam"
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.0
+    epochs: int = 20
+    batch: int = 128
+    validation: float = 0.1
+    patience: int | None = None
+    seed: int = 0

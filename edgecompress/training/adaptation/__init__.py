@@ -1,0 +1,1 @@
+"""Ranks found while a network trains."""

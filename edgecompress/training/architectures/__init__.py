@@ -1,0 +1,1 @@
+"""Networks that `train` can make, one a file."""

@@ -1,0 +1,1 @@
+"""Weights that exist as tensor factors only; one format a file."""

@@ -1,0 +1,1 @@
+"""ONNX graphs run, and differentiated, by torch."""

@@ -1,0 +1,1 @@
+"""Training with factors, activations and gradients of a few bits."""
