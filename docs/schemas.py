@@ -16,6 +16,7 @@ from edgecompress.core import (
     report,
     rtl,
     simulation,
+    training_report,
     training_step,
     work,
 )
@@ -24,6 +25,7 @@ SCHEMAS = {
     "compression-report": (report.COMPRESSION_SCHEMA, report.CompressionReport),
     "latency-report": (report.LATENCY_SCHEMA, report.LatencyReport),
     "training-step-report": (training_step.TRAINING_STEP_SCHEMA, training_step.TrainingStepReport),
+    "training-report": (training_report.TRAINING_SCHEMA, training_report.TrainingReport),
     "evaluation-report": (report.EVALUATION_SCHEMA, report.EvaluationReport),
     "simulation-report": (simulation.SIMULATION_SCHEMA, simulation.SimulationReport),
     "rtl-report": (rtl.RTL_SCHEMA, rtl.RtlReport),
@@ -72,7 +74,17 @@ def schema_text(name: str) -> str:
 
 def _describe(part: dict[str, Any]) -> None:
     """Descriptions from the docstring of the dataclass that the part was made from."""
-    modules = (report, exploration, rtl, simulation, training_step, work, layers, plan)
+    modules = (
+        report,
+        exploration,
+        rtl,
+        simulation,
+        training_report,
+        training_step,
+        work,
+        layers,
+        plan,
+    )
     kinds = [getattr(module, part["title"], None) for module in modules]
     kind = next((found for found in kinds if found is not None), None)
     if kind is None:

@@ -20,6 +20,18 @@ from edgecompress.core.report import (
     Verification,
 )
 from edgecompress.core.simulation import SimulatedLayer, SimulationReport
+from edgecompress.core.training_report import (
+    DataFact,
+    EpochRecord,
+    ExportCheck,
+    MemoryFactor,
+    MemoryRow,
+    MemoryTable,
+    StoredNumbers,
+    TrainedLayer,
+    TrainingReport,
+    TrainingScore,
+)
 from edgecompress.core.work import Cost, EnergySplit
 from edgecompress.report.forms import Estimate
 
@@ -277,4 +289,130 @@ def simulation(
         skips=(Skip(names[0], "product of two activations: no weight to read", 0),),
         agrees=agrees,
         notes=("cycles of the array, memory not counted",),
+    )
+
+
+def memory_table(batch: int, *, stored: bool = True) -> MemoryTable:
+    """Dense 407,050 parameters with Adam; a thirtieth of them at 4 bits."""
+    activations = batch * 5_000.0
+    kinds = (
+        ("parameters", 1_628_200.0, 54_000.0, 6_750.0),
+        ("gradients", 1_628_200.0, 54_000.0, 27_000.0),
+        ("optimizer state", 3_256_400.0, 108_000.0, 108_000.0),
+        ("model", 6_512_800.0, 216_000.0, 141_750.0),
+        ("activations", activations, activations * 0.6, activations * 0.2),
+        ("total", 6_512_800.0 + activations, 216_000.0 + activations * 0.6, 141_750.0),
+        ("peak", 7_000_000.0 + activations, 260_000.0 + activations * 0.6, 180_000.0),
+    )
+    return MemoryTable(
+        batch=batch,
+        rows=tuple(
+            MemoryRow(
+                name=name,
+                dense_bytes=dense,
+                ours_bytes=ours,
+                dense_measured_bytes=dense,
+                ours_measured_bytes=ours * 1.01,
+                stored_bytes=bits if stored else None,
+                factor=dense / (bits if stored else ours),
+            )
+            for name, dense, ours, bits in kinds
+        ),
+    )
+
+
+def training(
+    names: tuple[str, ...] = ("1", "3"),
+    gates: tuple[GateResult, ...] = (),
+    *,
+    labels: bool = True,
+    precise: bool = True,
+) -> TrainingReport:
+    history = tuple(
+        EpochRecord(
+            epoch=epoch,
+            loss=1.2 / epoch,
+            validation_loss=1.3 / epoch if labels else None,
+            score=0.9 - 0.3 / epoch if labels else None,
+            learning_rate=2e-3 * (1 - epoch / 40),
+            parameters=23_000 - 300 * epoch,
+            ranks={name: (max(3, 20 - epoch), 16, 8) for name in names},
+            cuts=1,
+            memory_bytes=16 * (23_000 - 300 * epoch),
+            elapsed_s=2.5 * epoch,
+        )
+        for epoch in range(1, 31)
+    )
+    layers = tuple(
+        TrainedLayer(
+            name=name,
+            kind="linear",
+            format="ttm",
+            folding="28x16 by 28x32",
+            ranks_start=(20, 16, 8),
+            ranks_end=(3, 16, 8),
+            parameters_dense=401_408,
+            parameters_start=26_880,
+            parameters_end=12_400,
+        )
+        for name in names
+    )
+    kept = TrainedLayer(
+        name="head",
+        kind="linear",
+        parameters_dense=5_120,
+        parameters_start=5_120,
+        parameters_end=5_120,
+        reason="its factors would save 4 %",
+    )
+    score = TrainingScore(
+        data="test", network="trained", metric="accuracy", value=0.8814, samples=10_000
+    )
+    return TrainingReport(
+        network="mlp",
+        task="classification",
+        start=None,
+        output=file_fact("small.onnx", 58_300),
+        data=DataFact(source="train-images.gz", sha256="1" * 64, samples=60_000),
+        test=DataFact(source="t10k-images.gz", sha256="2" * 64, samples=10_000) if labels else None,
+        training_samples=54_000,
+        validation_samples=6_000,
+        layers=(*layers, kept),
+        skips=(Skip(names[0], "biases stay as they are", 522),),
+        parameters_dense=407_050,
+        parameters_start=33_000,
+        parameters_end=13_400,
+        parameters_target=13_568,
+        storage_bits=13_400 * 4.2 if precise else 13_400 * 32,
+        scores=(score,) if labels else (),
+        memory=tuple(memory_table(batch, stored=precise) for batch in (1, 16, 64)),
+        factors=(
+            MemoryFactor(part="ranks found while training", factor=30.4, of="parameters"),
+            MemoryFactor(part="factors of 4 bits", factor=8.0, of="parameters"),
+        ),
+        stored=(
+            StoredNumbers(name="factors", numbers=12_878, bits=4, size_bytes=6_439, note="scaled"),
+        )
+        if precise
+        else (),
+        history=history,
+        score_name="accuracy",
+        best_epoch=27,
+        epochs_asked=40,
+        check=ExportCheck(
+            checker=True,
+            relative_l2=2.1e-7,
+            optimized_relative_l2=1.1e-7,
+            top1_agreement=1.0,
+            samples=16,
+        ),
+        device="cpu",
+        elapsed_s=81.3,
+        gates=gates,
+        warnings=("the data hold 10 % of one class",),
+        assumptions=("10 % of the data are held back",),
+        notes=("activations are 8 bits",),
+        versions={"edgecompress": "0.1.0", "torch": "2.13.0"},
+        settings={"arch": "mlp", "format": "ttm"},
+        seed=0,
     )

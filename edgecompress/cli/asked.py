@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from edgecompress.cli.healing import read_healing
 from edgecompress.cli.reading import (
     GATES,
     RANKS,
@@ -17,7 +18,13 @@ from edgecompress.cli.reading import (
 )
 from edgecompress.cli.rules import read_rule
 from edgecompress.core.errors import UsageError
-from edgecompress.core.options import DecomposeOptions, Gates, LayerRule, QuantizeOptions
+from edgecompress.core.options import (
+    DecomposeOptions,
+    Gates,
+    HealOptions,
+    LayerRule,
+    QuantizeOptions,
+)
 from edgecompress.core.recipe import Recipe, load_recipe
 
 _DECOMPOSE = ("format_name", "rank_multiple")
@@ -50,6 +57,14 @@ class Asked:
     target_macs: str | None = None
     target_latency: str | None = None
     rank_multiple: int | None = None
+    heal: bool = False
+    heal_epochs: int | None = None
+    heal_rate: float | None = None
+    heal_samples: int | None = None
+    heal_augment: str | None = None
+    heal_macs: str | None = None
+    heal_params: str | None = None
+    heal_strength: float | None = None
     bits: str | None = None
     method: str | None = None
     activations: str | None = None
@@ -85,11 +100,13 @@ class Settings:
 
     Attributes:
         decompose, quantize: None where the step is left out.
+        heal: None where the decomposed graph is not healed.
         gates, preprocess, targets, seed: As in a recipe; ``preprocess`` as text.
     """
 
     decompose: DecomposeOptions | None
     quantize: QuantizeOptions | None
+    heal: HealOptions | None
     gates: Gates
     preprocess: str | None
     targets: tuple[str, ...]
@@ -111,6 +128,7 @@ def settle(asked: Asked) -> Settings:
     settings = Settings(
         decompose=_decompose(asked, decompose, rules, seed),
         quantize=_quantize(asked, quantize, rules, seed),
+        heal=_heal(asked, recipe, decompose, seed),
         gates=read_gates({name: getattr(asked, name) for name in GATES}, recipe.gates),
         preprocess=asked.preprocess or (recipe.preprocess.text if recipe.preprocess else None),
         targets=asked.targets or recipe.targets,
@@ -160,6 +178,17 @@ def _decompose(
         rules=rules + base.rules,
         seed=seed,
     )
+
+
+def _heal(
+    asked: Asked, recipe: Recipe, decompose: DecomposeOptions | None, seed: int
+) -> HealOptions | None:
+    if decompose is None and asked.heal:
+        raise UsageError("--heal has no effect: decomposition is off")
+    options = read_healing(asked, None if decompose is None else recipe.heal, seed)
+    if options is not None and not (asked.data or asked.plan):
+        raise UsageError("--heal needs --data; labels are not used")
+    return options
 
 
 def _quantize(

@@ -8,6 +8,7 @@ import click
 
 from edgecompress.cli import options
 from edgecompress.cli.entry import Run
+from edgecompress.cli.healing import HEAL
 from edgecompress.cli.running import run_command
 
 STEPS = (
@@ -24,6 +25,7 @@ STEPS = (
     options.TARGETS,
     STEPS,
     options.DECOMPOSE,
+    HEAL,
     options.QUANTIZE,
     options.RULES,
     options.GATE_SIZE,

@@ -8,6 +8,7 @@ import click
 
 from edgecompress.cli import options
 from edgecompress.cli.entry import Run
+from edgecompress.cli.healing import HEAL
 from edgecompress.cli.running import run_command
 
 
@@ -18,6 +19,7 @@ from edgecompress.cli.running import run_command
     options.CALIBRATION,
     options.TARGETS,
     options.DECOMPOSE,
+    HEAL,
     options.RULES,
     options.GATE_SIZE,
     options.GATE_LATENCY,
@@ -30,9 +32,11 @@ def decompose(run: Run, /, **values: Any) -> None:
     """Replace layers of MODEL by chains of smaller ones.
 
     Say what may remain by one of --target-macs, --target-params, --target-latency, --param-ratio,
-    --energy or --rank. The output is an ordinary ONNX graph in float.
+    --energy or --rank. The output is an ordinary ONNX graph in float. With --heal it is trained to
+    give what MODEL gives, on data without labels.
 
     \b
     edgecompress decompose model.onnx -o small.onnx --target-macs 50% --data calibration.npz
+    edgecompress decompose model.onnx -o small.onnx --target-macs 30% --data images.npz --heal
     """
     run_command("decompose", values, run)

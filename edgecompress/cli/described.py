@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgecompress.cli.asked import Asked, Settings
+from edgecompress.cli.healing import describe_healing
 from edgecompress.core.options import EnergyRank, FixedRanks, ParameterRatio, RankRule, Tolerance
 
 
@@ -16,6 +17,8 @@ def settings_as_text(settings: Settings, asked: Asked) -> Mapping[str, str]:
         texts["ranks"] = _describe_ranks(settings.decompose.ranks)
         texts["rank-multiple"] = str(settings.decompose.rank_multiple or "of the target")
         texts["minimum-gain"] = f"{settings.decompose.minimum_gain:g}"
+    if settings.heal:
+        texts["heal"] = describe_healing(settings.heal)
     if settings.quantize:
         texts["bits"] = settings.quantize.bits
         texts["method"] = settings.quantize.method + ("" if asked.data else " (without data)")

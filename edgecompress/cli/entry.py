@@ -36,6 +36,10 @@ COMMANDS = {
         "edgecompress.cli.quantize:quantize",
         "Store weights in 8, 4, 3, 2 bits or as ternary.",
     ),
+    "train": (
+        "edgecompress.cli.train:train",
+        "Train a network of tensor factors, and write it as ONNX.",
+    ),
     "estimate-latency": (
         "edgecompress.cli.estimate_latency:estimate_latency",
         "Predict the latency of a model on a device.",

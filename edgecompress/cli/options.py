@@ -201,7 +201,7 @@ QUANTIZE = (
     ),
 )
 
-RULES = (
+RECIPE = (
     click.option(
         "--rule",
         "rules",
@@ -214,12 +214,18 @@ RULES = (
     click.option(
         "--recipe", metavar="FILE", help="Settings from a TOML file; options override it."
     ),
+)
+
+PLAN = (
     click.option("--plan", metavar="FILE", help="Do exactly what this plan says."),
     click.option(
         "--save-plan",
         metavar="FILE",
         help="Write the plan here instead of beside the output (OUTPUT.plan.json).",
     ),
+)
+
+SEED = (
     click.option(
         "--seed",
         metavar="N",
@@ -228,9 +234,17 @@ RULES = (
     ),
 )
 
+RULES = (*RECIPE, *PLAN, *SEED)
+
 GATE_LATENCY = (
     click.option(
         "--max-latency", metavar="TIME", help="Exit 3 if the predicted latency is above: 5ms."
+    ),
+)
+
+GATE_MIN_ACCURACY = (
+    click.option(
+        "--min-accuracy", metavar="SHARE", help="Exit 3 if the accuracy is below: 90% or 0.9."
     ),
 )
 
@@ -240,9 +254,7 @@ GATE_ACCURACY = (
         metavar="SHARE",
         help="Exit 3 if more accuracy (agreement without labels) is lost: 0.5% or 0.005.",
     ),
-    click.option(
-        "--min-accuracy", metavar="SHARE", help="Exit 3 if the accuracy is below: 90% or 0.9."
-    ),
+    *GATE_MIN_ACCURACY,
 )
 
 GATE_SIZE = (

@@ -13,6 +13,8 @@ from edgecompress.report.names import plain
 
 Progress = Callable[[str, int, int], None]
 HEARTBEAT_S = 10.0
+_BESIDE_TEXT = 29
+"""Columns of a terminal that the bar, the elapsed time and the blanks between them take."""
 
 
 @contextmanager
@@ -51,6 +53,23 @@ def _silent(phase: str, done: int, total: int) -> None:
     """Progress that goes nowhere."""
 
 
+class Bar:
+    """One line in a terminal that is drawn again and again.
+
+    Args:
+        draw: Shows a text, with steps done and steps in all (None: unknown) as a bar.
+        width: Columns that the text has.
+    """
+
+    def __init__(self, draw: Callable[[str, float, float | None], None], width: int) -> None:
+        self.draw = draw
+        self.width = width
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        """Take note of progress."""
+        self.draw(f"{done}/{total} {phase}" if total else phase, done, total or None)
+
+
 def _bar() -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
@@ -69,8 +88,7 @@ def _bar() -> Iterator[Progress]:
     with Bars(BarColumn(20), TimeElapsedColumn(), phase, console=console, transient=True) as bars:
         task = bars.add_task("", total=None)
 
-        def show(phase: str, done: int, total: int) -> None:
-            text = f"{done}/{total} {phase}" if total else phase
-            bars.update(task, description=text, completed=done, total=total or None)
+        def draw(text: str, done: float, total: float | None) -> None:
+            bars.update(task, description=text, completed=done, total=total)
 
-        yield show
+        yield Bar(draw, console.width - _BESIDE_TEXT)

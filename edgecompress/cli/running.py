@@ -39,6 +39,7 @@ def run_command(command: str, values: Mapping[str, Any], run: Run) -> None:
                 output=Path(asked.output),
                 decompose=settings.decompose,
                 quantize=settings.quantize,
+                heal=settings.heal,
                 data=asked.data,
                 calibration=asked.calibration,
                 test_data=asked.test_data,

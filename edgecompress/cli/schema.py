@@ -8,6 +8,7 @@ SCHEMAS = (
     "compression-report",
     "latency-report",
     "training-step-report",
+    "training-report",
     "evaluation-report",
     "inspection-report",
     "simulation-report",

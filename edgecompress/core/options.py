@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,44 @@ class DecomposeOptions:
     rank_multiple: int = 0
     minimum_gain: float = 0.10
     rules: tuple[LayerRule, ...] = ()
+    seed: int = 0
+
+
+Augmentation = Literal["flip", "crop", "mix"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealOptions:
+    """How a decomposed graph is trained to give what the float model gives, without labels.
+
+    Attributes:
+        epochs: Passes over the data from end to end.
+        slice_epochs: Passes before them in which each slice learns its own outputs; 0: none.
+        learning_rate: Of Adam at the start of either part; it falls to zero along half a cosine.
+        batch: Samples of a step.
+        temperature: At which the score vectors of the two models are compared.
+        held_back: Share of the data that judges and does not train, above 0 to below 1.
+        samples: At most this many samples of the data; None: all.
+        augment: What random pictures are made of the given ones: ``flip`` left for right, ``crop``
+            after moving by up to an eighth, ``mix`` of two; the float model sees the same ones.
+        budget: Parameters or multiply-accumulates that ranks fall to meanwhile; None: they stay.
+        strength: Weight of the penalty on ranks, in units of 1/N, N training samples; only where
+            there is a budget.
+        rank_multiple: Ranks that fall are multiples of this; 0: as the decomposition chooses.
+        seed: Of everything random.
+    """
+
+    epochs: int = 20
+    slice_epochs: int = 1
+    learning_rate: float = 1e-3
+    batch: int = 128
+    temperature: float = 4.0
+    held_back: float = 0.1
+    samples: int | None = None
+    augment: tuple[Augmentation, ...] = ()
+    budget: Budget | None = None
+    strength: float = 0.03
+    rank_multiple: int = 0
     seed: int = 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgecompress.core.layers import Skip
+from edgecompress.core.options import HealOptions
 
 PLAN_SCHEMA = "edgecompress.plan/1"
 
@@ -34,6 +35,23 @@ class LayerPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HealPlan:
+    """How the decomposed graph was healed.
+
+    Attributes:
+        options: As they were.
+        data_sha256: Of the samples that it was healed on.
+        made_with: Version, threads and processor that the bits of the result depend on.
+        weights_sha256: Of all weights after it; another one after a replay is reported.
+    """
+
+    options: HealOptions
+    data_sha256: str
+    made_with: str
+    weights_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """All decisions for one model.
 
@@ -49,6 +67,7 @@ class Plan:
         keep_names: Keep internal tensor names.
         layers: In the order in which they are done.
         skips: What is left as it is, and why.
+        heal: How the decomposed graph was healed; None: it was not, and a plan file says nothing.
     """
 
     input_sha256: str
@@ -62,3 +81,4 @@ class Plan:
     keep_names: bool
     layers: tuple[LayerPlan, ...]
     skips: tuple[Skip, ...]
+    heal: HealPlan | None = None

@@ -18,6 +18,7 @@ from edgecompress.core.options import (
     EnergyRank,
     FixedRanks,
     Gates,
+    HealOptions,
     LayerRule,
     ParameterRatio,
     QuantizeOptions,
@@ -27,6 +28,7 @@ from edgecompress.core.options import (
 from edgecompress.core.preprocess import Preprocess, read_preprocess
 from edgecompress.core.quantities import read_budget, read_share, read_size, read_time
 from edgecompress.core.recipe_fields import Name, Rank, Strict, Text
+from edgecompress.core.recipe_heal import Heal
 from edgecompress.core.recipe_train import Train, TrainRecipe
 
 RECIPE_SCHEMA: Final = "edgecompress.recipe/1"
@@ -40,6 +42,7 @@ class Recipe:
     Attributes:
         decompose: None: do not decompose.
         quantize: None: do not quantize.
+        heal: None: do not train what was decomposed.
         gates: Limits for pipelines.
         preprocess: From stored samples to the model's input; None: nothing.
         seed: Seed of everything random; also in the options.
@@ -49,6 +52,7 @@ class Recipe:
 
     decompose: DecomposeOptions | None = field(default_factory=DecomposeOptions)
     quantize: QuantizeOptions | None = field(default_factory=QuantizeOptions)
+    heal: HealOptions | None = None
     gates: Gates = field(default_factory=Gates)
     preprocess: Preprocess | None = None
     seed: int = 0
@@ -227,13 +231,14 @@ class _Gates(Strict):
 class _RecipeFile(Strict):
     schema_name: Literal["edgecompress.recipe/1"] = Field(default=RECIPE_SCHEMA, alias="schema")
     seed: int = Field(default=0, ge=0)
-    targets: list[Name] = []
+    targets: list[Name] = Field(default_factory=list)
     preprocess: str | None = None
     decompose: _Decompose = _Decompose()
     quantize: _Quantize = _Quantize()
+    heal: Heal | None = None
     train: Train = Train()
     gates: _Gates = _Gates()
-    rules: list[_Rule] = []
+    rules: list[_Rule] = Field(default_factory=list)
 
     @field_validator("preprocess")
     @classmethod
@@ -261,9 +266,12 @@ class _RecipeFile(Strict):
             rules=rules,
             seed=self.seed,
         )
+        multiple = self.decompose.rank_multiple
+        heal = None if self.heal is None else self.heal.to_options(multiple, self.seed)
         return Recipe(
             decompose=decompose if self.decompose.enabled else None,
             quantize=quantize if self.quantize.enabled else None,
+            heal=heal,
             gates=self.gates.to_gates(),
             preprocess=read_preprocess(self.preprocess) if self.preprocess else None,
             seed=self.seed,

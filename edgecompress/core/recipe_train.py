@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -21,6 +22,9 @@ from edgecompress.core.training import (
     TrainOptions,
 )
 
+Choice = int | float | bool | str | tuple[int, ...]
+"""What an architecture can be told."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -31,11 +35,13 @@ class TrainRecipe:
 
     Attributes:
         arch: Name of an architecture; None: said on the command line.
+        choices: Its own settings, such as ``hidden``, by name.
         options: All but what is only known with the network.
         target_params: What may remain of the network's parameters; None: no target.
     """
 
     arch: str | None = None
+    choices: Mapping[str, Choice] = field(default_factory=dict)
     options: TrainOptions = field(default_factory=TrainOptions)
     target_params: Budget | None = None
 
@@ -181,6 +187,7 @@ class Train(Strict):
     optimizer: TrainingOptimizer = TrainOptions().optimizer
     validation: float = Field(default=TrainOptions().validation, ge=0, lt=1)
     patience: int | None = Field(default=None, ge=1)
+    network: dict[Name, int | float | bool | str | list[int]] = Field(default_factory=dict)
     tensorize: Tensorize = Tensorize()
     adaptation: Adaptation = Adaptation()
     precision: Precision | None = None
@@ -190,6 +197,10 @@ class Train(Strict):
         target = self.adaptation.target_params
         return TrainRecipe(
             arch=self.arch,
+            choices={
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in self.network.items()
+            },
             options=TrainOptions(
                 tensorize=self.tensorize.to_options(rules),
                 adaptation=self.adaptation.to_options(),

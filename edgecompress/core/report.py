@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from edgecompress.core.healing import Healing
 from edgecompress.core.layers import Skip
 from edgecompress.core.work import Cost, EnergySplit
 
@@ -268,6 +269,7 @@ class CompressionReport:
         parameters_before, parameters_after, macs_before, macs_after: Totals.
         verification: None after a dry run.
         latency_before, latency_after: On the targets, same order; empty without a target.
+        healing: None where the decomposed graph was not trained.
         gates: All gates that were set.
         warnings: In words.
         versions: Of this tool and what it ran on.
@@ -287,6 +289,7 @@ class CompressionReport:
     verification: Verification | None
     latency_before: tuple[LatencyReport, ...] = ()
     latency_after: tuple[LatencyReport, ...] = ()
+    healing: Healing | None = None
     gates: tuple[GateResult, ...] = ()
     warnings: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)

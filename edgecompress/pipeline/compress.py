@@ -36,6 +36,7 @@ from edgecompress.pipeline.data import load_samples
 from edgecompress.pipeline.estimate import estimate_latency
 from edgecompress.pipeline.evaluate import compare_files
 from edgecompress.pipeline.gates import check_compression, check_gates
+from edgecompress.pipeline.heal import admit
 from edgecompress.pipeline.plan_file import load_plan
 from edgecompress.pipeline.preprocess import parse_preprocess
 from edgecompress.pipeline.replay import check_data, check_model, follow
@@ -82,7 +83,8 @@ def run_compress(request: CompressRequest) -> tuple[CompressionReport, Plan]:
         _check_gates_possible(request, test)
         if replayed is not None:
             check_data(replayed, samples)
-        outcome = transform(request, model, samples, targets, replayed)
+        patient = admit(request, model, replayed)
+        outcome = transform(request, model, samples, targets, replayed, patient)
         output, verification = _write(request, model, source, test)
         after = _latencies(request.output, targets, request)
     report = CompressionReport(
@@ -98,6 +100,7 @@ def run_compress(request: CompressRequest) -> tuple[CompressionReport, Plan]:
         verification=verification,
         latency_before=before,
         latency_after=after,
+        healing=outcome.healing,
         warnings=_warnings(model, (samples, test), verification.fidelity),
         versions=versions(),
         settings=dict(request.settings),
@@ -247,4 +250,5 @@ def _plan(
         keep_names=quantized.keep_names,
         layers=outcome.plans,
         skips=outcome.skips,
+        heal=outcome.heal_plan,
     )

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from edgecompress.core.arrays import Array
+from edgecompress.core.arrays import Array, Shape
 from edgecompress.core.errors import DataInvalid, InputOutputFailed, UsageError
 from edgecompress.core.preprocess import Preprocess
 from edgecompress.core.samples import Feed, Samples
@@ -20,7 +20,7 @@ from edgecompress.pipeline.data_formats.source import Pick, Raw, check_regular
 from edgecompress.pipeline.preprocess import move_axes
 
 if TYPE_CHECKING:
-    from edgecompress.graph.model import InputSpec, Model
+    from edgecompress.graph.model import InputSpec
 
 RANDOM = "random:"
 RANDOM_SAMPLES = 64
@@ -28,9 +28,22 @@ READERS = {".npz": npz.read, ".npy": npy.read, ".safetensors": safetensors.read}
 IDX_STARTS = (b"\0\0", idx.GZIP_MAGIC)
 
 
+class TakesSamples(Protocol):
+    """What samples are for: a graph, or anything else that says what it is fed with."""
+
+    @property
+    def input_shapes(self) -> Mapping[str, Shape]:
+        """Sizes that the user chose for open axes, by input."""
+        ...
+
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """What has to be fed."""
+        ...
+
+
 def load_samples(
     spec: str,
-    model: Model,
+    model: TakesSamples,
     *,
     preprocess: Preprocess | None = None,
     limit: int | None = None,
@@ -68,20 +81,28 @@ def load_samples(
     chosen = {name: _chosen(item, model) for name, item in inputs.items()}
     if spec.startswith(RANDOM):
         return _draw(spec, chosen, limit)
-    raw, preprocess = _read(Path(spec), chosen, preprocess, Pick(limit=limit, seed=seed))
-    return _fit(spec, raw, inputs, preprocess, seed)
+    pick = Pick(limit=limit, seed=seed)
+    raw, preprocess = read_stored(Path(spec), chosen, preprocess, pick)
+    return fit_stored(spec, raw, inputs, preprocess, seed)
 
 
-def _chosen(item: InputSpec, model: Model) -> InputSpec:
+def _chosen(item: InputSpec, model: TakesSamples) -> InputSpec:
     """An input with the sizes that the user chose for open axes; the batch axis stays open."""
     given = model.input_shapes.get(item.name)
     return item if given is None else replace(item, shape=(*item.shape[:1], *given[1:]))
 
 
-def _read(
+def read_stored(
     path: Path, inputs: Mapping[str, InputSpec], preprocess: Preprocess | None, pick: Pick
 ) -> tuple[Raw, Preprocess | None]:
-    """Stored samples, and the preprocessing with the axes of pictures in it."""
+    """Stored samples, and the preprocessing with the axes of pictures in it.
+
+    Shapes of the inputs matter for pictures alone.
+
+    Raises:
+        DataInvalid: Not data, damaged, or without an array for an input.
+        InputOutputFailed: A file cannot be opened.
+    """
     try:
         if path.is_dir():
             name, wanted, layout = _pictures(str(path), inputs, preprocess)
@@ -133,13 +154,19 @@ def _pictures(
     return name, wanted, ("nhwc", order)
 
 
-def _fit(
+def fit_stored(
     spec: str,
     raw: Raw,
     inputs: Mapping[str, InputSpec],
     preprocess: Preprocess | None,
     seed: int,
 ) -> Samples:
+    """Stored samples as feeds.
+
+    Raises:
+        DataInvalid: They do not fit the inputs, or are NaN.
+        Unsupported: An input takes text.
+    """
     fitted: dict[str, fitting.Fitted] = {}
     warnings = list(raw.warnings)
     for name, values in raw.arrays.items():

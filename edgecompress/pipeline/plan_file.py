@@ -13,7 +13,8 @@ from edgecompress.core.errors import ConfigurationInvalid, InputOutputFailed
 from edgecompress.core.file_errors import describe_errors
 from edgecompress.core.grids import GRIDS
 from edgecompress.core.layers import Skip
-from edgecompress.core.plan import PLAN_SCHEMA, LayerPlan, Plan
+from edgecompress.core.options import Augmentation, Budget, HealOptions
+from edgecompress.core.plan import PLAN_SCHEMA, HealPlan, LayerPlan, Plan
 
 LARGEST_PLAN_BYTES = 64 << 20
 
@@ -21,6 +22,8 @@ LARGEST_PLAN_BYTES = 64 << 20
 def plan_to_json(plan: Plan) -> str:
     """The text of a plan file; the same plan always gives the same text."""
     document = {"schema": PLAN_SCHEMA, **asdict(plan)}
+    if plan.heal is None:
+        del document["heal"]
     return json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
@@ -118,6 +121,48 @@ class _Layer(_Strict):
         )
 
 
+class _Budget(_Strict):
+    kind: Literal["params", "macs"]
+    ratio: float | None = Field(gt=0, le=1)
+    limit: float | None = Field(gt=0)
+
+
+class _HealOptions(_Strict):
+    epochs: int = Field(ge=1)
+    slice_epochs: int = Field(ge=0)
+    learning_rate: float = Field(gt=0)
+    batch: int = Field(ge=1)
+    temperature: float = Field(gt=0)
+    held_back: float = Field(gt=0, lt=1)
+    samples: int | None = Field(ge=2)
+    augment: list[Augmentation]
+    budget: _Budget | None
+    strength: float = Field(ge=0)
+    rank_multiple: int = Field(ge=0)
+    seed: int = Field(ge=0)
+
+    def to_options(self) -> HealOptions:
+        budget = self.budget
+        fields = {**dict(self), "augment": tuple(self.augment)}
+        fields["budget"] = None if budget is None else Budget(**dict(budget))
+        return HealOptions(**fields)
+
+
+class _Heal(_Strict):
+    options: _HealOptions
+    data_sha256: str
+    made_with: str
+    weights_sha256: str
+
+    def to_plan(self) -> HealPlan:
+        return HealPlan(
+            options=self.options.to_options(),
+            data_sha256=self.data_sha256,
+            made_with=self.made_with,
+            weights_sha256=self.weights_sha256,
+        )
+
+
 class _PlanFile(_Strict):
     schema_name: str = Field(alias="schema")
     input_sha256: str
@@ -131,6 +176,7 @@ class _PlanFile(_Strict):
     keep_names: bool
     layers: list[_Layer]
     skips: list[_Skip]
+    heal: _Heal | None = None
 
     def to_plan(self) -> Plan:
         return Plan(
@@ -145,4 +191,5 @@ class _PlanFile(_Strict):
             keep_names=self.keep_names,
             layers=tuple(layer.to_plan() for layer in self.layers),
             skips=tuple(Skip(skip.layer, skip.reason, skip.parameters) for skip in self.skips),
+            heal=None if self.heal is None else self.heal.to_plan(),
         )

@@ -38,6 +38,7 @@ def follow(request: CompressRequest, plan: Plan) -> CompressRequest:
         request,
         decompose=DecomposeOptions(seed=plan.seed) if "decompose" in steps else None,
         quantize=quantize_options(plan) if "quantize" in steps else None,
+        heal=plan.heal.options if plan.heal is not None else None,
         calibration=plan.calibration,
         preprocess=plan.preprocess or None,
         seed=plan.seed,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgecompress.core.arrays import Shape
-from edgecompress.core.options import DecomposeOptions, Gates, QuantizeOptions
+from edgecompress.core.options import DecomposeOptions, Gates, HealOptions, QuantizeOptions
 
 Progress = Callable[[str, int, int], None]
 """Called with a phase in words, steps done, and steps in all (0: unknown)."""
@@ -25,6 +25,7 @@ class CompressRequest:
         command: ``compress``, ``decompose`` or ``quantize``.
         model, output: Files; the output must not be the input.
         decompose, quantize: Options of the steps; None leaves a step out.
+        heal: How the decomposed graph is trained on the float graph's outputs; None: it is not.
         data: Calibration data, a specification for `load_samples`; None for data-free.
         calibration: At most this many calibration samples.
         test_data: Data for the accuracy before and after; None uses the calibration data.
@@ -45,6 +46,7 @@ class CompressRequest:
     output: Path
     decompose: DecomposeOptions | None
     quantize: QuantizeOptions | None
+    heal: HealOptions | None = None
     data: str | None = None
     calibration: int = 1024
     test_data: str | None = None

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgecompress.core.errors import Unsupported
+from edgecompress.core.healing import Healing
 from edgecompress.core.layers import Layer, Skip
-from edgecompress.core.options import Budget, RankRule, Tolerance
-from edgecompress.core.plan import LayerPlan, Plan
+from edgecompress.core.options import Budget, DecomposeOptions, RankRule, Tolerance
+from edgecompress.core.plan import HealPlan, LayerPlan, Plan
 from edgecompress.core.report import LayerResult
 from edgecompress.core.samples import Samples
 from edgecompress.graph.model import Model
 from edgecompress.hardware.target import Target
+from edgecompress.pipeline.decompose import Outcome as Decomposed
 from edgecompress.pipeline.decompose import Pricing, apply_plan, decompose
+from edgecompress.pipeline.heal import Patient, treat
 from edgecompress.pipeline.outcome import merge_results
 from edgecompress.pipeline.pricing import price_stages
 from edgecompress.pipeline.quantize import quantize
@@ -34,6 +37,8 @@ class Outcome:
     skips: tuple[Skip, ...]
     before: tuple[Layer, ...]
     after: tuple[Layer, ...]
+    healing: Healing | None = None
+    heal_plan: HealPlan | None = None
 
 
 def transform(
@@ -42,8 +47,9 @@ def transform(
     samples: Samples | None,
     targets: Sequence[Target],
     replayed: Plan | None,
+    patient: Patient | None,
 ) -> Outcome:
-    """Decompose, then quantize, in place, as asked or as a plan says.
+    """Decompose, heal, then quantize, in place, as asked or as a plan says.
 
     Raises:
         Unsupported: No layer would change.
@@ -53,22 +59,13 @@ def transform(
     skips: list[Skip] = list(found.skips)
     decomposed: list[LayerResult] = []
     quantized: list[LayerResult] = []
-    blind = samples is None and request.command == "compress" and replayed is None
-    if request.decompose is not None and blind and isinstance(request.decompose.ranks, Tolerance):
-        model.notes.append(NOT_BLIND)
-    elif request.decompose is not None:
-        request.progress("decomposing", 0, 0)
-        pricing = _pricing(targets)
-        step = (
-            decompose(model, request.decompose, samples, pricing, request.progress)
-            if replayed is None
-            else apply_plan(model, replayed.layers, samples, seed=replayed.seed)
-        )
+    treated = None
+    if request.decompose is not None:
+        step = _decomposed(request, model, samples, targets, replayed)
         plans += step[0]
-        decomposed += step[1]
         skips += step[2]
-        if replayed is None:
-            model.notes += missed_budget(request.decompose.ranks, decomposed)
+        treated = treat(patient, model, step[1], request.progress, replayed)
+        decomposed += treated.results if treated is not None else step[1]
     if request.quantize is not None:
         request.progress("quantizing", 0, 0)
         step = quantize(model, request.quantize, samples, request.progress)
@@ -87,7 +84,35 @@ def transform(
             hint=first_reasons(reasons),
         )
     after = model.find_layers().layers
-    return Outcome(tuple(plans), results, tuple(skips), found.layers, after)
+    return Outcome(
+        plans=tuple(plans),
+        results=results,
+        skips=tuple(skips),
+        before=found.layers,
+        after=after,
+        healing=treated.healing if treated else None,
+        heal_plan=treated.plan if treated else None,
+    )
+
+
+def _decomposed(
+    request: CompressRequest,
+    model: Model,
+    samples: Samples | None,
+    targets: Sequence[Target],
+    replayed: Plan | None,
+) -> Decomposed:
+    """Decompose, in place, as asked or as a plan says."""
+    request.progress("decomposing", 0, 0)
+    if replayed is not None:
+        return apply_plan(model, replayed.layers, samples, seed=replayed.seed)
+    options = request.decompose or DecomposeOptions()
+    if samples is None and request.command == "compress" and isinstance(options.ranks, Tolerance):
+        model.notes.append(NOT_BLIND)
+        return [], [], []
+    done = decompose(model, options, samples, _pricing(targets), request.progress)
+    model.notes += missed_budget(options.ranks, done[1])
+    return done
 
 
 def missed_budget(rule: RankRule, results: Sequence[LayerResult]) -> list[str]:

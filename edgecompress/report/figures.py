@@ -78,6 +78,11 @@ def factor(before: float, after: float, better: str, worse: str) -> str:
     return "no change" if round(times, 2) == 1 else f"{_three_digits(times)}x {word}"
 
 
+def short_times(ratio: float) -> str:
+    """A ratio with three digits: ``30.3``, ``0.42``."""
+    return f"{ratio:,.0f}" if ratio >= 999.5 else _three_digits(ratio)
+
+
 def decibels(value: float) -> str:
     """Signal to noise; identical outputs have no noise."""
     return "identical" if math.isinf(value) and value > 0 else f"{value:.1f} dB"

@@ -23,6 +23,7 @@ from edgecompress.core.report import (
 )
 from edgecompress.core.rtl import RtlReport
 from edgecompress.core.simulation import SimulationReport
+from edgecompress.core.training_report import TrainingReport
 from edgecompress.core.training_step import TrainingStepReport
 from edgecompress.report.page import Page
 from edgecompress.report.terminal import Terminal
@@ -49,9 +50,8 @@ class TrainingSteps:
 
 ArrayReport = TrainingSteps | SimulationReport | RtlReport
 DeviceReport = ExplorationReport | SweepReport | TargetCheckReport | CalibrationReport
-Report = (
-    DeviceReport | CompressionReport | Estimate | EvaluationReport | InspectionReport | ArrayReport
-)
+NetworkReport = EvaluationReport | InspectionReport | TrainingReport
+Report = DeviceReport | CompressionReport | Estimate | NetworkReport | ArrayReport
 
 
 def form_of(path: str) -> str:
@@ -118,23 +118,36 @@ def in_full(report: Report) -> Report:
 
 def page_of(report: Report) -> Page:
     """A report for people."""
-    from edgecompress.report import compression, evaluation, inspection, latency
+    from edgecompress.report import compression, latency
 
     match report:
         case CompressionReport():
             return compression.compression_page(report)
         case Estimate(reports, gates, per_layer):
             return latency.latency_page(reports, gates, per_layer=per_layer)
-        case EvaluationReport():
-            return evaluation.evaluation_page(report)
-        case InspectionReport():
-            return inspection.inspection_page(report)
+        case EvaluationReport() | InspectionReport() | TrainingReport():
+            return _network_page(report)
         case TrainingSteps() | SimulationReport() | RtlReport():
             return _array_page(report)
         case ExplorationReport() | SweepReport() | TargetCheckReport() | CalibrationReport():
             from edgecompress.report import device
 
             return device.device_page(report)
+        case _:
+            assert_never(report)
+
+
+def _network_page(report: NetworkReport) -> Page:
+    """What a network is, or how good it is, for people."""
+    from edgecompress.report import evaluation, inspection, training
+
+    match report:
+        case EvaluationReport():
+            return evaluation.evaluation_page(report)
+        case InspectionReport():
+            return inspection.inspection_page(report)
+        case TrainingReport():
+            return training.training_page(report)
         case _:
             assert_never(report)
 
@@ -163,14 +176,27 @@ def document_of(report: Report) -> dict[str, Any]:
             return json.compression_document(report)
         case Estimate(reports, gates):
             return json.latency_document(reports, gates)
-        case EvaluationReport():
-            return json.evaluation_document(report)
-        case InspectionReport():
-            return json.inspection_document(report)
+        case EvaluationReport() | InspectionReport() | TrainingReport():
+            return _network_document(report)
         case TrainingSteps() | SimulationReport() | RtlReport():
             return _array_document(report)
         case ExplorationReport() | SweepReport() | TargetCheckReport() | CalibrationReport():
             return json.device_document(report)
+        case _:
+            assert_never(report)
+
+
+def _network_document(report: NetworkReport) -> dict[str, Any]:
+    """What a network is, or how good it is, for machines."""
+    from edgecompress.report import json
+
+    match report:
+        case EvaluationReport():
+            return json.evaluation_document(report)
+        case InspectionReport():
+            return json.inspection_document(report)
+        case TrainingReport():
+            return json.training_document(report)
         case _:
             assert_never(report)
 

@@ -35,6 +35,7 @@ from edgecompress.core.report import (
 )
 from edgecompress.core.rtl import RTL_SCHEMA, RtlReport
 from edgecompress.core.simulation import SIMULATION_SCHEMA, SimulationReport
+from edgecompress.core.training_report import TRAINING_SCHEMA, TrainingReport
 from edgecompress.core.training_step import TRAINING_STEP_SCHEMA, TrainingStepReport
 
 
@@ -59,6 +60,11 @@ def evaluation_document(report: EvaluationReport) -> dict[str, Any]:
 def inspection_document(report: InspectionReport) -> dict[str, Any]:
     """An inspection as a JSON object."""
     return _document(INSPECTION_SCHEMA, asdict(report))
+
+
+def training_document(report: TrainingReport) -> dict[str, Any]:
+    """A training run as a JSON object."""
+    return _document(TRAINING_SCHEMA, asdict(report))
 
 
 def simulation_document(report: SimulationReport) -> dict[str, Any]:

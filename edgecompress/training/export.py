@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import onnx
 import torch
 
-from edgecompress.core.arrays import Shape
+from edgecompress.core.arrays import Array, Shape
 from edgecompress.core.errors import Unsupported
 from edgecompress.core.scratch import temporary_folder
 
@@ -33,19 +33,22 @@ EXPORT_FAILURES = (
 """What the exporters and the user's own forward raise; none of it is ours to judge."""
 
 
-def export_module(module: torch.nn.Module, shape: Shape, *, where: str) -> bytes:
+def export_module(
+    module: torch.nn.Module, shape: Shape, *, where: str, dtype: torch.dtype = torch.float32
+) -> bytes:
     """A module as an ONNX file, with an open batch axis if the network allows it.
 
     Args:
         module: Put into evaluation mode, in place.
         shape: Of its input, batch axis included.
         where: The file, for messages.
+        dtype: Of its input: whole numbers for tokens.
 
     Raises:
         Unsupported: The network does not run on this input, or cannot be exported.
     """
     module.eval()
-    example = _example(module, shape, where)
+    example = _example(module, shape, where, dtype)
     failures: list[str] = []
     batch = ({0: torch.export.Dim(BATCH)},) if len(shape) > 1 else None
     for dynamic in (batch, None) if batch else (None,):
@@ -57,6 +60,38 @@ def export_module(module: torch.nn.Module, shape: Shape, *, where: str) -> bytes
                 dynamic_shapes=dynamic,
                 opset_version=OPSET,
                 input_names=["input"],
+            )
+        except EXPORT_FAILURES as error:
+            failures.append(_first_line(error))
+    raise Unsupported(f"the network cannot be exported to ONNX: {failures[-1]}", where=where)
+
+
+def export_trained(module: torch.nn.Module, examples: Mapping[str, Array], *, where: str) -> bytes:
+    """A network with any inputs as an ONNX file, with an open batch axis if it allows it.
+
+    Args:
+        module: On the CPU; put into evaluation mode, in place.
+        examples: A batch of each input, by the name that it gets, in the network's order.
+        where: What it is, for messages.
+
+    Raises:
+        Unsupported: It cannot be exported.
+    """
+    module.eval()
+    failures: list[str] = []
+    batch = torch.export.Dim(BATCH)
+    for dynamic in (tuple({0: batch} for _ in examples), None):
+        rows = 2 if dynamic else 1
+        tensors = tuple(torch.from_numpy(values[:rows].copy()) for values in examples.values())
+        try:
+            return _export(
+                module,
+                tensors,
+                dynamo=True,
+                dynamic_shapes=dynamic,
+                opset_version=OPSET,
+                input_names=list(examples),
+                output_names=["output"],
             )
         except EXPORT_FAILURES as error:
             failures.append(_first_line(error))
@@ -98,9 +133,11 @@ def export_program(program: torch.export.ExportedProgram, *, where: str) -> byte
         raise Unsupported(message, where=where) from error
 
 
-def _example(module: torch.nn.Module, shape: Shape, where: str) -> torch.Tensor:
+def _example(
+    module: torch.nn.Module, shape: Shape, where: str, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
     """An input that the network runs on; the exporters' own messages are hard to read."""
-    example = torch.zeros(shape)
+    example = torch.zeros(shape, dtype=dtype)
     try:
         with torch.no_grad():
             module(example)

@@ -105,6 +105,52 @@ def torch_to_onnx(
     return export_module(module, _shape(input_shape, path), where=where)
 
 
+def network_of(factory: str, *, trust_input: bool) -> torch.nn.Module:
+    """The network that a user's function builds.
+
+    Args:
+        factory: ``module:function``.
+        trust_input: The user trusts that code.
+
+    Raises:
+        UnsafeInput: It is not trusted.
+        UsageError: It cannot be imported, fails, or gives something else.
+    """
+    if not trust_input:
+        raise _untrusted_factory(factory)
+    return _build(factory)
+
+
+def fill_network(module: torch.nn.Module, path: Path, name: str) -> None:
+    """Load the weights of a state dict into a network, in place; nothing in the file is run.
+
+    Args:
+        module: The network.
+        path: State dict (``.pth``, ``.pt``, ``.safetensors``).
+        name: Of the network, for messages.
+
+    Raises:
+        Unsupported: The file is of another kind.
+        ModelInvalid: Damaged, or it does not fit the network.
+        InputOutputFailed: The file cannot be read.
+    """
+    contents = look_inside(path)
+    if contents.kind not in (Kind.STATE_DICT, Kind.SAFETENSORS):
+        raise Unsupported(
+            f"holds a {contents.kind.value}; training begins with a state dict",
+            where=str(path),
+            hint="save network.state_dict() where it was made",
+        )
+    _fill(module, _unwrap(_read_state(path, contents.kind), path), path, name)
+
+
+def _untrusted_factory(factory: str) -> UnsafeInput:
+    return UnsafeInput(
+        f"--model {factory} imports and runs Python code",
+        hint="give --trust-input if you trust that code",
+    )
+
+
 def _check_trust(path: Path, contents: Contents, factory: str | None, trusted: bool) -> None:
     if trusted:
         return
@@ -126,10 +172,7 @@ def _check_trust(path: Path, contents: Contents, factory: str | None, trusted: b
             )
         case Kind.STATE_DICT | Kind.SAFETENSORS:
             if factory is not None:
-                raise UnsafeInput(
-                    f"--model {factory} imports and runs Python code",
-                    hint="give --trust-input if you trust that code",
-                )
+                raise _untrusted_factory(factory)
 
 
 def _shape(shape: Shape | None, path: Path) -> Shape:

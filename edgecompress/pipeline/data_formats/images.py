@@ -88,6 +88,24 @@ def read(path: Path, name: str, wanted: PictureShape, pick: Pick) -> Raw:
     )
 
 
+def channels_of_first(path: Path) -> int:
+    """Channels of the first picture of a folder: 1 (grey) or 3.
+
+    Raises:
+        DataInvalid: No pictures, or the first one is damaged.
+        InputOutputFailed: The folder cannot be read.
+    """
+    first = _list(path)[0][0]
+    try:
+        with Image.open(first, formats=("PNG", "JPEG")) as picture:
+            grey = picture.mode in ("1", "L", "LA") or picture.mode.startswith("I")
+            return 1 if grey else 3
+    except PermissionError as error:
+        raise InputOutputFailed("cannot read the picture", where=str(first)) from error
+    except DAMAGE as error:
+        raise DataInvalid(f"the picture cannot be decoded: {error}", where=str(first)) from error
+
+
 def _list(path: Path) -> tuple[list[Path], Array | None, list[str], int]:
     """Pictures in order, their labels, the class names, and how many entries are neither."""
     pictures, folders, others = _entries(path)

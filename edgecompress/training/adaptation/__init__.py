@@ -1,1 +1,5 @@
 """Ranks found while a network trains."""
+
+from edgecompress.training.adaptation.adaptation import RankAdaptation, RankChange
+
+__all__ = ["RankAdaptation", "RankChange"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from edgecompress.core.arrays import Shape
 from edgecompress.training.factorized.folding import Folding
-from edgecompress.training.factorized.pieces import Piece
+from edgecompress.training.factorized.pieces import Lookup, Piece, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,20 @@ class CoreView(Protocol):
         ...
 
 
+def keep_slices(parameter: nn.Parameter, axis: int, kept: Tensor) -> None:
+    """Keep these slices of a parameter and of its gradient, in place; its identity stays."""
+    gradient, kept = parameter.grad, kept.to(parameter.device)
+    parameter.grad = None
+    smaller = parameter.data.index_select(axis, kept)
+    # While a graph that used the parameter is alive (the last batch's loss, say), autograd holds
+    # on to the old shape and the next backward pass fails; a change of type makes it forget.
+    other = torch.float64 if smaller.dtype != torch.float64 else torch.float32
+    parameter.data = torch.empty(0, dtype=other, device=smaller.device)
+    parameter.data = smaller
+    if gradient is not None:
+        parameter.grad = gradient.index_select(axis, kept)
+
+
 class Factorization(nn.Module, ABC):
     """A weight that exists as cores only.
 
@@ -72,6 +86,8 @@ class Factorization(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    ceiling: ClassVar[int] = 20
+    """Largest rank to start from when nobody named one."""
 
     def __init__(
         self,
@@ -149,6 +165,16 @@ class Factorization(nn.Module, ABC):
     def pieces(self) -> tuple[Piece, ...]:
         """The layer as a chain of plain operations, differentiable; what is exported."""
 
+    def lookups(self, tokens: int) -> tuple[Piece, ...]:
+        """The table as a chain that starts from row indices, differentiable; what is exported.
+
+        Args:
+            tokens: About how many rows are asked at once; says how much may be merged before.
+        """
+        del tokens
+        table = self.dense()
+        return (Lookup(table.unsqueeze(1), 1), View((table.shape[1],), taken=2))
+
     # What it does.
 
     @abstractmethod
@@ -197,12 +223,7 @@ class Factorization(nn.Module, ABC):
         if not kept.numel():
             raise ValueError("at least one index of a bond is kept")
         for core, axis in self.bonds(self.folding)[bond].members:
-            parameter = self.cores[core]
-            gradient = parameter.grad
-            parameter.grad = None
-            parameter.data = parameter.data.index_select(axis, kept)
-            if gradient is not None:
-                parameter.grad = gradient.index_select(axis, kept)
+            keep_slices(self.cores[core], axis, kept)
             for view in self._views():
                 view.cut(core, axis, kept)
 

@@ -44,4 +44,21 @@ class Order:
     axes: Shape
 
 
-Piece = Product | Kernel | View | Order
+@dataclass(frozen=True, slots=True, eq=False)
+class Lookup:
+    """One digit of a table's row index picks a slice; it joins what came before.
+
+    The digit of row i is (i // stride) % n. A slice matrix (a, b) is multiplied from the right to
+    the last two axes (m, a) of what is there, at the start a single 1; a slice vector (a,) scales
+    the last axis.
+
+    Attributes:
+        slices: (n, a, b) or (n, a).
+        stride: Rows between two changes of the digit.
+    """
+
+    slices: Tensor
+    stride: int
+
+
+Piece = Product | Kernel | View | Order | Lookup

@@ -1,1 +1,13 @@
 """Training with factors, activations and gradients of a few bits."""
+
+from edgecompress.training.low_precision.apply import apply_precision, bake_precision
+from edgecompress.training.low_precision.optimizer import PreciseOptimizer
+from edgecompress.training.low_precision.storage import dense_bits, stored_bits
+
+__all__ = [
+    "PreciseOptimizer",
+    "apply_precision",
+    "bake_precision",
+    "dense_bits",
+    "stored_bits",
+]

@@ -1,0 +1,386 @@
+"""Fashion-MNIST, 784-512-10: accuracy against parameters, ranks found against ranks fixed.
+
+Trains the dense network and every format at 10, 20, 30 and 40 times fewer parameters (of the whole
+network, biases included): once with ranks that the method finds under that target, once with one
+fixed rank for all bonds, the largest that fits the same count. All share one recipe; the recipe
+was chosen by the 5,000 training images that are held back, never by the 10,000 test images.
+
+Every finished run is added to the result file at once, and what is there is not run again:
+
+    python benchmarks/training/fashion_mnist.py --seeds 0,2,4 --output a.json
+    python benchmarks/training/fashion_mnist.py --seeds 1,3 --output b.json
+    python benchmarks/training/fashion_mnist.py --merge a.json b.json
+
+`EDGECOMPRESS_DATA` names the folder that holds `datasets/fashion_mnist`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import cos, pi
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from edgecompress.core.options import FixedRanks
+from edgecompress.core.training import AdaptationOptions, TensorizeOptions
+from edgecompress.training.adaptation import RankAdaptation
+from edgecompress.training.architectures import draw_weights
+from edgecompress.training.factorized import format_names
+from edgecompress.training.tensorize import factorizations, tensorize
+
+RESULTS = Path(__file__).parent / "results" / "fashion_mnist.json"
+DENSE_COUNT = 784 * 512 + 512 + 512 * 10 + 10
+HELD_BACK = 5000
+RATIOS = (10, 20, 30, 40)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How every network is trained.
+
+    Attributes:
+        epochs: Passes over the 55,000 training images.
+        batch: Images of a step.
+        rate: Learning rate of Adam at the start; half a cosine to zero.
+        dropout: Of the hidden layer.
+        smoothing: Of labels.
+        strength: Of the rank penalty, in units of 1/N.
+        start: Parameters at the start, as a multiple of the target.
+        warm_up: Shares of the run at which the penalty begins and is whole.
+        settle: Share of the run after which ranks stay.
+    """
+
+    epochs: int = 30
+    batch: int = 128
+    rate: float = 5e-3
+    dropout: float = 0.2
+    smoothing: float = 0.0
+    strength: float = 0.03
+    start: float = 2.0
+    warm_up: tuple[float, float] = (0.05, 0.4)
+    settle: float = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One network to train.
+
+    Attributes:
+        format: A format, or ``dense``.
+        ranks: ``found`` or ``fixed``; of the dense network ``none``.
+        ratio: How many times fewer parameters.
+        seed: Of the weights, the order of images and dropout.
+    """
+
+    format: str
+    ranks: str
+    ratio: int
+    seed: int
+
+    @property
+    def target(self) -> int:
+        """Parameters allowed."""
+        return DENSE_COUNT // self.ratio
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Normalised images as rows, and labels: training, held back, test."""
+
+    train: tuple[Tensor, Tensor]
+    held: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+
+
+def load(folder: Path, device: torch.device) -> Data:
+    """Read the four files; mean and deviation of the training pixels become 0 and 1."""
+
+    def read(name: str, header: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        with gzip.open(folder / f"{name}.gz") as file:
+            return np.frombuffer(file.read(), np.uint8)[header:]
+
+    x, test_x = (
+        torch.tensor(read(f"{part}-images-idx3-ubyte", 16).reshape(-1, 784).astype(np.float32))
+        for part in ("train", "t10k")
+    )
+    y, test_y = (
+        torch.tensor(read(f"{part}-labels-idx1-ubyte", 8).astype(np.int64)).to(device)
+        for part in ("train", "t10k")
+    )
+    centre, spread = x.mean(), x.std()
+    x, test_x = (((part - centre) / spread).to(device) for part in (x, test_x))
+    split = len(x) - HELD_BACK
+    return Data((x[:split], y[:split]), (x[split:], y[split:]), (test_x, test_y))
+
+
+def make_network(run: Run, recipe: Recipe, generator: torch.Generator) -> nn.Module:
+    """784-512-10 with its factors at their first ranks, on the CPU."""
+    dropout = [nn.Dropout(recipe.dropout)] if recipe.dropout else []
+    with torch.no_grad():
+        network = draw_weights(
+            nn.Sequential(nn.Linear(784, 512), nn.ReLU(), *dropout, nn.Linear(512, 10)), generator
+        )
+    if run.format == "dense":
+        return network
+    budget = run.target * (recipe.start if run.ranks == "found" else 1)
+    rank = largest_rank(run.format, int(budget))
+    tensorize(network, wish(run.format, rank), generator=generator)
+    return network
+
+
+def wish(format_name: str, rank: int) -> TensorizeOptions:
+    """The same rank for all bonds, whether or not a layer saves by it."""
+    return TensorizeOptions(format=format_name, ranks=FixedRanks((rank,)), minimum_saving=-10.0)
+
+
+def largest_rank(format_name: str, budget: int) -> int:
+    """The largest common rank, clipped at each bond, that keeps the network within a budget."""
+    low, high = 1, 512
+    while low < high:
+        middle = (low + high + 1) // 2
+        network = nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 10))
+        tensorize(network, wish(format_name, middle), generator=torch.Generator())
+        if count(network) <= budget:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def count(network: nn.Module) -> int:
+    """Parameters of a network."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def train(run: Run, recipe: Recipe, data: Data) -> dict[str, Any]:
+    """Train one network; what became of it."""
+    torch.manual_seed(run.seed)
+    generator = torch.Generator().manual_seed(run.seed)
+    x, y = data.train
+    network = make_network(run, recipe, generator).to(x.device)
+    started = count(network)
+    adaptation = None
+    if run.ranks == "found":
+        options = AdaptationOptions(
+            strength=recipe.strength,
+            target_params=run.target,
+            warm_up=recipe.warm_up,
+            settle=recipe.settle,
+        )
+        adaptation = RankAdaptation(network, options, samples=len(x), epochs=recipe.epochs)
+    optimizer = torch.optim.Adam(network.parameters(), lr=recipe.rate, fused=True)
+    trainee = Trainee(network, optimizer, adaptation)
+    began = time.perf_counter()
+    for epoch in range(recipe.epochs):
+        loss = train_epoch(trainee, (x, y), recipe, epoch, generator)
+        if adaptation is not None:
+            held_loss = judge(network, data.held)[1]
+            adaptation.end_epoch(epoch, optimizer, loss=loss, validation_loss=held_loss)
+    held, held_loss = judge(network, data.held)
+    return {
+        **asdict(run),
+        "recipe": asdict(recipe),
+        "parameters": count(network),
+        "parameters_at_start": started,
+        "layer_ranks": {name: list(part.ranks) for name, part in factorizations(network)},
+        "train_loss": round(loss, 4),
+        "held_back_loss": round(held_loss, 4),
+        "held_back_accuracy": round(held, 4),
+        "test_accuracy": round(judge(network, data.test)[0], 4),
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Trainee:
+    """What a training step touches."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    adaptation: RankAdaptation | None
+
+
+def train_epoch(
+    trainee: Trainee,
+    images: tuple[Tensor, Tensor],
+    recipe: Recipe,
+    epoch: int,
+    generator: torch.Generator,
+) -> float:
+    """One pass over the images; the mean loss."""
+    x, y = images
+    network, optimizer, adaptation = trainee.network, trainee.optimizer, trainee.adaptation
+    network.train()
+    order = torch.randperm(len(x), generator=generator).to(x.device)
+    steps = len(x) // recipe.batch
+    total = torch.zeros((), device=x.device)
+    for step in range(steps):
+        passed = (epoch + step / steps) / recipe.epochs
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate * 0.5 * (1 + cos(pi * passed))
+        rows = order[step * recipe.batch : (step + 1) * recipe.batch]
+        loss = cross_entropy(network(x[rows]), y[rows], label_smoothing=recipe.smoothing)
+        total += loss.detach()
+        if adaptation is not None:
+            loss = loss + adaptation.penalty()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if adaptation is not None:
+            adaptation.after_step()
+    return total.item() / steps
+
+
+@torch.no_grad()
+def judge(network: nn.Module, images: tuple[Tensor, Tensor]) -> tuple[float, float]:
+    """Share that is right, and mean loss."""
+    network.eval()
+    x, y = images
+    scores = network(x)
+    right = (scores.argmax(1) == y).float().mean().item()
+    return right, cross_entropy(scores, y).item()
+
+
+def planned(formats: Sequence[str], ratios: Sequence[int], seeds: Sequence[int]) -> Iterator[Run]:
+    """Seed by seed, what the acceptance asks for first."""
+    for seed in seeds:
+        if "dense" in formats:
+            yield Run(format="dense", ranks="none", ratio=1, seed=seed)
+        for ratio in sorted(ratios, key=lambda ratio: abs(ratio - 30)):
+            for name in (name for name in formats if name != "dense"):
+                yield Run(format=name, ranks="found", ratio=ratio, seed=seed)
+                yield Run(format=name, ranks="fixed", ratio=ratio, seed=seed)
+
+
+def same(row: dict[str, Any], run: Run, recipe: Recipe) -> bool:
+    """Whether a finished row is this run with this recipe."""
+    wanted = json.loads(json.dumps({**asdict(run), "recipe": asdict(recipe)}))
+    return all(row.get(key) == value for key, value in wanted.items())
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and spread over seeds, for each format, way to its ranks and ratio."""
+    groups: dict[tuple[str, str, int, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        recipe = json.dumps(row["recipe"], sort_keys=True)
+        key = (row["format"], row["ranks"], row["ratio"], recipe)
+        groups.setdefault(key, []).append(row)
+    result = []
+    for (name, ranks, ratio, _), members in sorted(groups.items(), key=lambda item: item[0]):
+        test = [100 * row["test_accuracy"] for row in members]
+        counts = [row["parameters"] for row in members]
+        result.append(
+            {
+                "format": name,
+                "ranks": ranks,
+                "ratio": ratio,
+                "seeds": sorted(row["seed"] for row in members),
+                "parameters": [min(counts), max(counts)],
+                "test_images": 10000,
+                "test_accuracy_mean": round(mean(test), 2),
+                "test_accuracy_stdev": round(stdev(test), 2) if len(test) > 1 else None,
+                "held_back_accuracy_mean": round(
+                    mean(100 * row["held_back_accuracy"] for row in members), 2
+                ),
+                "seconds_mean": round(mean(row["seconds"] for row in members), 1),
+            }
+        )
+    return result
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Finished runs of a result file; none when it is not there."""
+    if not path.exists():
+        return []
+    rows: list[dict[str, Any]] = json.loads(path.read_text())["runs"]
+    return rows
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Replace a result file at once."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({"summary": summary(rows), "runs": list(rows)}, indent=1) + "\n")
+    partial.replace(path)
+
+
+def merge(sources: Sequence[Path], output: Path) -> None:
+    """Rows of several files, each run once."""
+    rows = read_rows(output)
+    for source in sources:
+        for row in read_rows(source):
+            if not any(
+                all(
+                    row[key] == other[key] for key in ("format", "ranks", "ratio", "seed", "recipe")
+                )
+                for other in rows
+            ):
+                rows.append(row)
+    write(output, rows)
+
+
+def numbers(text: str) -> list[int]:
+    """Comma-separated whole numbers."""
+    return [int(part) for part in text.split(",")]
+
+
+def arguments() -> argparse.Namespace:
+    """What was asked."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2, 3, 4])
+    parser.add_argument(
+        "--formats", type=lambda text: text.split(","), default=["dense", *format_names()]
+    )
+    parser.add_argument("--ratios", type=numbers, default=list(RATIOS))
+    parser.add_argument("--ranks", type=lambda text: text.split(","), default=("found", "fixed"))
+    parser.add_argument("--epochs", type=int, default=Recipe().epochs)
+    parser.add_argument("--set", default="{}", help="other fields of the recipe, as JSON")
+    parser.add_argument("--quick", action="store_true", help="one epoch, ratio 30, first seed")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--merge", type=Path, nargs="+", default=[], help="result files to add")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run what is missing."""
+    asked = arguments()
+    if asked.merge:
+        merge(asked.merge, asked.output)
+        return
+    folder = Path(os.environ.get("EDGECOMPRESS_DATA", "data")) / "datasets" / "fashion_mnist"
+    if not folder.is_dir():
+        sys.stderr.write(f"skipped: no {folder}; set EDGECOMPRESS_DATA\n")
+        return
+    torch.set_num_threads(asked.threads)
+    recipe = replace(Recipe(epochs=asked.epochs), **json.loads(asked.set))
+    runs = list(planned(asked.formats, asked.ratios, asked.seeds))
+    if asked.quick:
+        recipe = replace(recipe, epochs=1)
+        runs = list(planned(asked.formats, [30], asked.seeds[:1]))
+    data = load(folder, asked.device)
+    rows = read_rows(asked.output)
+    for run in runs:
+        unwanted = run.format != "dense" and run.ranks not in asked.ranks
+        if unwanted or any(same(row, run, recipe) for row in rows):
+            continue
+        rows.append(train(run, recipe, data))
+        write(asked.output, rows)
+        sys.stderr.write(f"{json.dumps(rows[-1])}\n")
+
+
+if __name__ == "__main__":
+    main()

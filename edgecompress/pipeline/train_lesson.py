@@ -1,0 +1,165 @@
+"""Samples as a task for a network: what goes in, and what should come out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecompress.core.arrays import Array
+from edgecompress.core.errors import DataInvalid
+from edgecompress.core.preprocess import Preprocess
+from edgecompress.pipeline.train_request import TrainRequest
+from edgecompress.pipeline.training_data import (
+    Learnable,
+    check_labels,
+    load_test_samples,
+    load_training_samples,
+)
+
+if TYPE_CHECKING:
+    from edgecompress.training.architectures import Architecture, SampleShape
+    from edgecompress.training.batches import TrainingData
+    from edgecompress.training.tasks import Task
+
+VERIFY_SAMPLES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Lesson:
+    """Samples as a task: what goes in, and what should come out.
+
+    Attributes:
+        names: Of the network's inputs.
+        inputs: (n, ...) each.
+        targets: As `TrainingData` has them.
+        task: What they mean.
+    """
+
+    names: tuple[str, ...]
+    inputs: tuple[Array, ...]
+    targets: Array
+    task: Task
+
+    @property
+    def count(self) -> int:
+        """Samples."""
+        return len(self.targets)
+
+    def data(self) -> TrainingData:
+        """As the training loop takes them."""
+        from edgecompress.training.batches import TrainingData
+
+        return TrainingData(inputs=self.inputs, targets=self.targets, task=self.task)
+
+    @property
+    def examples(self) -> dict[str, Array]:
+        """A few samples by input."""
+        return {
+            name: array[:VERIFY_SAMPLES]
+            for name, array in zip(self.names, self.inputs, strict=True)
+        }
+
+
+def read_lesson(request: TrainRequest, preprocess: Preprocess | None) -> tuple[Learnable, Lesson]:
+    """The samples to learn from, as read and as a task.
+
+    Raises:
+        DataInvalid: They are damaged, do not fit the network, or have no labels.
+        InputOutputFailed: A file cannot be opened.
+    """
+    request.progress(f"reading {request.data}", 0, 0)
+    read = load_training_samples(
+        request.data,
+        {"input": _input_type(request)},
+        preprocess=preprocess,
+        input_shapes=request.input_shapes,
+        seed=request.options.seed,
+    )
+    return read, _lesson(request, read, request.data)
+
+
+def _input_type(request: TrainRequest) -> str | None:
+    """What the network takes: floats, or, if it can, whatever the samples are."""
+    if request.arch is None:
+        return None
+    return None if "tokens" in architecture_of(request.arch).kinds else "float32"
+
+
+def _lesson(request: TrainRequest, read: Learnable, where: str) -> Lesson:
+    """Labels are learned; without any, the next token of sequences by a network that can."""
+    names, inputs = tuple(read.arrays), tuple(read.arrays.values())
+    if read.labels is None and inputs[0].dtype.kind == "i" and _can_predict_tokens(request):
+        return _next_tokens(names, inputs[0], where)
+    check_labels(read.labels, where)
+    if read.labels is None:
+        raise DataInvalid("the samples have no labels", where=where)
+    return Lesson(names=names, inputs=inputs, targets=read.labels, task="classification")
+
+
+def _can_predict_tokens(request: TrainRequest) -> bool:
+    return request.arch is not None and "next-token" in architecture_of(request.arch).tasks
+
+
+def _next_tokens(names: tuple[str, ...], tokens: Array, where: str) -> Lesson:
+    if tokens.shape[1] < 2:
+        raise DataInvalid("sequences of one token have no next one", where=where)
+    if int(tokens.min()) < 0:
+        raise DataInvalid(f"tokens start at 0, not at {tokens.min()}", where=where)
+    inputs = np.ascontiguousarray(tokens[:, :-1])
+    return Lesson(names=names, inputs=(inputs,), targets=tokens[:, 1:], task="next-token")
+
+
+def read_test(
+    request: TrainRequest, read: Learnable, lesson: Lesson, preprocess: Preprocess | None
+) -> tuple[Learnable | None, Lesson | None]:
+    """The samples to measure on, likewise; None without any.
+
+    Raises:
+        DataInvalid: They are damaged, or do not fit the network.
+        InputOutputFailed: A file cannot be opened.
+    """
+    if request.test_data is None:
+        return None, None
+    request.progress(f"reading {request.test_data}", 0, 0)
+    test = load_test_samples(request.test_data, read.inputs, preprocess=preprocess)
+    tested = _lesson(request, test, request.test_data)
+    most, known = int(tested.targets.max()), int(lesson.targets.max())
+    if most > known:
+        raise DataInvalid(
+            f"the test data have class {most}; the training data end at {known}",
+            where=request.test_data,
+        )
+    return test, tested
+
+
+def architecture_of(name: str) -> Architecture:
+    """The architecture of that name.
+
+    Raises:
+        ConfigurationInvalid: There is none.
+    """
+    from edgecompress.training.architectures import load_architecture
+
+    return load_architecture(name)
+
+
+def sample_shape(lesson: Lesson) -> SampleShape:
+    """What a network for these samples has to know."""
+    from edgecompress.training.architectures import SampleShape
+
+    tokens = lesson.inputs[0].dtype.kind == "i"
+    classes = vocabulary = None
+    if lesson.task == "classification":
+        classes = int(lesson.targets.max()) + 1
+    if tokens:
+        vocabulary = int(lesson.inputs[0].max()) + 1
+    if lesson.task == "next-token":
+        vocabulary = max(vocabulary or 0, int(lesson.targets.max()) + 1)
+    return SampleShape(
+        inputs=tuple(array.shape[1:] for array in lesson.inputs),
+        dtypes=tuple(array.dtype.name for array in lesson.inputs),
+        classes=classes,
+        vocabulary=vocabulary,
+    )

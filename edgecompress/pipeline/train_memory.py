@@ -1,0 +1,151 @@
+"""Memory of a training step beside that of the dense network, and what each part saves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from edgecompress.core.training import TrainOptions
+from edgecompress.core.training_report import (
+    MemoryFactor,
+    MemoryRow,
+    MemoryTable,
+    StoredNumbers,
+)
+from edgecompress.pipeline.train_lesson import Lesson
+from edgecompress.pipeline.train_subject import Subject
+
+if TYPE_CHECKING:
+    from edgecompress.training.low_precision.storage import StoredBits
+    from edgecompress.training.memory import StepMemory
+    from edgecompress.training.step_accounts import StepAccount
+
+FLOAT_BITS = 32
+ACCOUNTED_BATCHES = (1, 16, 64)
+
+
+def stored_bits(subject: Subject, lesson: Lesson, options: TrainOptions) -> StoredBits | None:
+    """What is stored at which width; None where everything is float32."""
+    if options.precision is None:
+        return None
+    from edgecompress.training.step_accounts import stored_account
+
+    return stored_account(subject.network, lesson.data(), options)
+
+
+def stored_rows(stored: StoredBits) -> Iterator[StoredNumbers]:
+    """The same, part by part."""
+    for part in stored.parts:
+        yield StoredNumbers(
+            name=part.name,
+            numbers=part.count,
+            bits=part.bits,
+            size_bytes=part.total_bits / 8,
+            note="of the network" if part.parameter else "of its training",
+        )
+
+
+def memory_tables(
+    subject: Subject, lesson: Lesson, options: TrainOptions, stored: StoredBits | None
+) -> tuple[MemoryTable, ...]:
+    """Memory of a step beside the dense network's, at several batch sizes; empty where no step
+    goes backward."""
+    if options.optimizer == "zeroth-order":
+        return ()
+    from edgecompress.training.step_accounts import step_accounts
+
+    accounts = step_accounts(
+        subject.dense,
+        subject.network,
+        lesson.data(),
+        options,
+        sorted({*ACCOUNTED_BATCHES, options.batch}),
+    )
+    return tuple(_table(account, options, stored) for account in accounts)
+
+
+def _table(account: StepAccount, options: TrainOptions, stored: StoredBits | None) -> MemoryTable:
+    predicted = account.dense is not None and account.ours is not None
+    dense, ours = (_sizes(one) for one in (account.dense, account.ours))
+    measured = [_sizes(one) for one in (account.dense_measured, account.ours_measured)]
+    if not predicted:
+        dense, ours = measured
+    narrow = _narrow(stored, options, ours) if stored else {}
+    rows = [
+        MemoryRow(
+            name=name,
+            dense_bytes=dense.get(name, 0.0),
+            ours_bytes=ours.get(name, 0.0),
+            dense_measured_bytes=measured[0].get(name),
+            ours_measured_bytes=measured[1].get(name),
+            stored_bytes=narrow.get(name),
+            factor=_ratio(dense.get(name, 0.0), narrow.get(name, ours.get(name, 0.0))),
+        )
+        for name in _row_names(narrow)
+    ]
+    return MemoryTable(batch=account.batch, predicted=predicted, rows=tuple(rows))
+
+
+def _row_names(narrow: dict[str, float]) -> tuple[str, ...]:
+    masters = ("masters",) if narrow.get("masters") else ()
+    kinds = ("parameters", *masters, "gradients", "optimizer state", "model", "activations")
+    return (*kinds, "total", "peak")
+
+
+def _sizes(memory: StepMemory | None) -> dict[str, float]:
+    if memory is None:
+        return {}
+    return {
+        "parameters": float(memory.parameter_bytes),
+        "gradients": float(memory.gradient_bytes),
+        "optimizer state": float(memory.state_bytes),
+        "model": float(memory.model_bytes),
+        "activations": float(memory.activation_bytes),
+        "total": float(memory.model_bytes + memory.activation_bytes),
+        "peak": float(memory.peak_bytes),
+    }
+
+
+def _narrow(stored: StoredBits, options: TrainOptions, ours: dict[str, float]) -> dict[str, float]:
+    """Bytes at the widths that were asked for; activations are the float ones, narrower."""
+    kept = {"parameters": 0.0, "masters": 0.0, "gradients": 0.0, "optimizer state": 0.0}
+    for part in stored.parts:
+        kind = "gradients"
+        if part.parameter:
+            kind = "parameters"
+        elif part.name in ("masters", "optimiser state"):
+            kind = "masters" if part.name == "masters" else "optimizer state"
+        kept[kind] += part.total_bits / 8
+    bits = options.precision.activation_bits if options.precision else FLOAT_BITS
+    model = sum(kept.values())
+    activations = ours["activations"] * bits / FLOAT_BITS
+    return {**kept, "model": model, "activations": activations, "total": model + activations}
+
+
+def _ratio(before: float, after: float) -> float | None:
+    return before / after if before > 0 and after > 0 else None
+
+
+def memory_factors(
+    dense: int, start: int, end: int, bits: float, memory: Sequence[MemoryTable]
+) -> Iterator[MemoryFactor]:
+    """Which part of the method makes what how many times smaller."""
+    whole = dense * FLOAT_BITS
+    yield MemoryFactor(part="tensor factors", factor=dense / start, of="parameters")
+    if start != end:
+        yield MemoryFactor(part="ranks that fell", factor=start / end, of="parameters")
+    if bits != end * FLOAT_BITS:
+        yield MemoryFactor(
+            part="numbers of few bits", factor=end * FLOAT_BITS / bits, of="a parameter's bits"
+        )
+    yield MemoryFactor(part="together", factor=whole / bits, of="what the network is stored in")
+    for row in memory[0].rows if memory else ():
+        if row.name == "model" and row.factor is not None:
+            kinds = "parameters, gradients and optimizer state"
+            kinds += ", masters" if any(one.name == "masters" for one in memory[0].rows) else ""
+            yield MemoryFactor(part="together, while it trains", factor=row.factor, of=kinds)
+    for one in memory:
+        for row in one.rows:
+            if row.name == "total" and row.factor is not None:
+                of = f"those and activations, batch {one.batch}"
+                yield MemoryFactor(part="with activations", factor=row.factor, of=of)

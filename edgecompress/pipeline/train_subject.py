@@ -1,0 +1,86 @@
+"""The network of a training run, dense and with its factors."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgecompress.core.errors import ConfigurationInvalid, UsageError
+from edgecompress.core.options import Budget
+from edgecompress.pipeline.train_lesson import Lesson, architecture_of, sample_shape
+from edgecompress.pipeline.train_request import TrainRequest
+from edgecompress.pipeline.training_data import check_pictures
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from edgecompress.training.tensorize import TensorizedReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Subject:
+    """A network before it is trained.
+
+    Attributes:
+        name: For the report.
+        network: With its factors.
+        dense: The same network with the weights that it had before.
+        made: What became of each layer.
+    """
+
+    name: str
+    network: nn.Module
+    dense: nn.Module
+    made: TensorizedReport
+
+
+def make_subject(request: TrainRequest, lesson: Lesson) -> Subject:
+    """The network, dense and with its factors.
+
+    Raises:
+        UsageError: The user's function cannot be used.
+        UnsafeInput: It is not trusted.
+        ConfigurationInvalid: Settings that the network or its factors do not take.
+        DataInvalid: The network does not take such samples.
+        ModelInvalid: The weights to begin with do not fit.
+        Unsupported: The network does not run.
+    """
+    from edgecompress.training import assemble
+    from edgecompress.training.tensorize import tensorize
+
+    options = request.options
+    sample = sample_shape(lesson)
+    if request.torch_factory is not None:
+        name = request.torch_factory
+        network = assemble.user_network(name, trust_input=request.trust_input, seed=options.seed)
+    elif request.arch is not None:
+        name = request.arch
+        if "vector" not in architecture_of(name).kinds:
+            check_pictures(sample.inputs[0], request.data)
+        network = assemble.architecture_network(name, sample, request.choices, options.seed)
+    else:
+        raise UsageError("no network is named")
+    if request.start is not None:
+        assemble.weights_from(network, request.start, name)
+    assemble.check_forward(network, lesson.inputs, sample.classes)
+    dense = copy.deepcopy(network)
+    try:
+        made = tensorize(
+            network,
+            options.tensorize,
+            generator=assemble.generator_of(options.seed, "factors"),
+            pretrained=request.start is not None,
+        )
+    except ValueError as error:
+        raise ConfigurationInvalid(str(error), where="train.tensorize") from error
+    return Subject(name=name, network=network, dense=dense, made=made)
+
+
+def target_count(budget: Budget | None, dense: int) -> int | None:
+    """The budget in parameters."""
+    if budget is None:
+        return None
+    if budget.limit is not None:
+        return int(budget.limit)
+    return int(dense * (budget.ratio or 1.0))

@@ -1,0 +1,273 @@
+"""Ranks of a whole network, found while it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgecompress.core.arrays import Shape
+from edgecompress.core.training import AdaptationOptions
+from edgecompress.training.adaptation.controller import Controller, ControllerState
+from edgecompress.training.adaptation.cutting import HasState, cut_bond, pool_moments
+from edgecompress.training.adaptation.sampling import SampledCores
+from edgecompress.training.adaptation.trimming import Spectra, trimmed
+from edgecompress.training.adaptation.variances import RankVariances
+from edgecompress.training.factorized.base import Factorization
+
+
+@dataclass(frozen=True, slots=True)
+class RankChange:
+    """What one layer's ranks became.
+
+    Attributes:
+        layer: Name of the factorization in the network.
+        before: Ranks until now.
+        after: Ranks from now on.
+    """
+
+    layer: str
+    before: Shape
+    after: Shape
+
+
+class RankAdaptation:
+    """Puts the prior on all factorizations of a network and lets their ranks fall.
+
+    Use: add `penalty` to the mean loss of a batch, call `after_step` after each step of the
+    optimiser and `end_epoch` after each epoch. Make the optimiser afterwards: in the Bayesian form
+    the network has more parameters then.
+
+    Args:
+        network: Any module with factorizations in it.
+        options: What was asked.
+        samples: Training samples.
+        epochs: Length of the run.
+        generator: Of the noise of sampled cores.
+
+    Raises:
+        ValueError: The target is below what the network has at its least ranks.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        options: AdaptationOptions,
+        *,
+        samples: int,
+        epochs: int,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.options = options
+        self.network = network
+        self.samples = samples
+        self.epochs = epochs
+        self.settled = False
+        self.controller = Controller(options)
+        self.layers = tuple(_factorizations(network))
+        self._epoch = 0
+        self._step = 0
+        self._steps = 0
+        least = self.least_parameters()
+        if options.target_params is not None and options.target_params < least:
+            raise ValueError(
+                f"{options.target_params} parameters cannot be had: "
+                f"{least} remain at rank {options.floor}"
+            )
+        self._variances = {name: self._prior(part, generator) for name, part in self.layers}
+
+    # What the training loop calls.
+
+    def penalty(self) -> Tensor:
+        """Cost of the cores under the prior, to be added to a batch's mean loss; a scalar."""
+        weight = self.weight
+        if weight == 0 or not self._variances:
+            return self._zero()
+        parts = [variances.penalty() for variances in self._variances.values()]
+        return torch.stack(parts).sum() * (weight / self.samples)
+
+    def after_step(self) -> None:
+        """Count a step of the optimiser: the warm-up advances inside an epoch as well."""
+        self._step += 1
+
+    def end_epoch(
+        self,
+        epoch: int,
+        optimizer: HasState | None,
+        *,
+        loss: float,
+        validation_loss: float | None = None,
+    ) -> tuple[RankChange, ...]:
+        """Balance the gauge, let dead ranks go and trim to what is allowed now, in place.
+
+        Args:
+            epoch: The one that has ended, from 0.
+            optimizer: Its state shrinks along.
+            loss: Mean training loss of the epoch.
+            validation_loss: What the tolerance is judged by where there is one.
+
+        Returns:
+            The layers whose ranks fell.
+        """
+        self._epoch, self._steps, self._step = epoch + 1, max(self._step, 1), 0
+        if self.settled:
+            return ()
+        progress = (epoch + 1) / self.epochs
+        judged = loss if validation_loss is None else validation_loss
+        self.controller.observe(progress, self.parameter_count(), judged)
+        last = progress >= self.options.settle
+        if not last and (epoch + 1) % self.options.balance_epochs:
+            return ()
+        before = {name: part.ranks for name, part in self.layers}
+        self._balance(optimizer)
+        if self.controller.pressing(progress):
+            self._drop_dead(optimizer)
+            self._trim(progress, optimizer)
+        for variances in self._variances.values():
+            variances.refresh()
+        self.settled = last
+        return tuple(
+            RankChange(name, before[name], part.ranks)
+            for name, part in self.layers
+            if part.ranks != before[name]
+        )
+
+    # What there is to know.
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, 0 to 1."""
+        part = min(self._step / self._steps, 1.0) if self._steps else 0.0
+        return (self._epoch + part) / self.epochs
+
+    @property
+    def weight(self) -> float:
+        """Weight of the penalty now, in units of 1/N."""
+        return 0.0 if self.settled else self.controller.weight(self.progress)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What the Bayesian form trains beside the network's own parameters."""
+        for _, part in self.layers:
+            for view in part.views:
+                if isinstance(view, SampledCores):
+                    yield from view.parameters()
+
+    def parameter_count(self) -> int:
+        """Parameters of the whole network, deviations of sampled cores left out."""
+        beside = {id(parameter) for parameter in self.parameters()}
+        return sum(p.numel() for p in self.network.parameters() if id(p) not in beside)
+
+    def least_parameters(self) -> int:
+        """Parameters of the whole network at the least ranks."""
+        least = 0
+        for _, part in self.layers:
+            floor = tuple(min(rank, self.options.floor) for rank in part.ranks)
+            shapes = type(part).core_shapes(part.folding, floor)
+            least += sum(prod(shape) for shape in shapes) - part.count
+        return self.parameter_count() + least
+
+    def variances(self, layer: str) -> RankVariances:
+        """The rank variances of one layer."""
+        return self._variances[layer]
+
+    def objective(self) -> float:
+        """The whole negative log prior, constants left out."""
+        return sum(variances.objective() for variances in self._variances.values())
+
+    # Checkpoints.
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed run needs to continue bit for bit."""
+        return {
+            "controller": asdict(self.controller.state),
+            "in_bounds": self.controller.in_bounds,
+            "settled": self.settled,
+            "place": (self._epoch, self._step, self._steps),
+            "variances": {name: list(v.variances) for name, v in self._variances.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`, in place; the network has the ranks of that moment."""
+        self.controller.restore(
+            ControllerState(**state["controller"]), in_bounds=state["in_bounds"]
+        )
+        self.settled = state["settled"]
+        self._epoch, self._step, self._steps = state["place"]
+        for name, variances in self._variances.items():
+            variances.load(state["variances"][name])
+
+    # How.
+
+    def _prior(self, part: Factorization, generator: torch.Generator | None) -> RankVariances:
+        sampled = None
+        if self.options.inference == "bayesian":
+            bonds = type(part).bonds(part.folding)
+            sampled = SampledCores(list(part.cores), bonds, generator)
+            sampled.train(part.training)
+            part.views.insert(0, sampled)
+        return RankVariances(part, self.options.prior, self.options.scale, sampled=sampled)
+
+    def _zero(self) -> Tensor:
+        like = next(self.network.parameters(), None)
+        return torch.zeros(()) if like is None else like.new_zeros(())
+
+    @torch.no_grad()
+    def _balance(self, optimizer: HasState | None) -> None:
+        for name, part in self.layers:
+            sampled = self._variances[name].sampled
+            shares = None if sampled is None else sampled.noise_shares(list(part.cores))
+            part.balance()
+            if sampled is not None and shares is not None:
+                sampled.spread(list(part.cores), shares)
+            if optimizer is not None:
+                pool_moments(optimizer, part.parameters())
+
+    @torch.no_grad()
+    def _drop_dead(self, optimizer: HasState | None) -> None:
+        for _, part in self.layers:
+            for bond in range(len(part.ranks)):
+                values = part.spectrum(bond)
+                alive = int((values > self.options.cut_at * values.max()).sum())
+                self._keep(part, bond, max(alive, self.options.floor), optimizer)
+
+    @torch.no_grad()
+    def _trim(self, progress: float, optimizer: HasState | None) -> None:
+        allowed = self.controller.ceiling(progress)
+        count = self.parameter_count()
+        if allowed is None or count <= allowed:
+            return
+        cores = sum(part.count for _, part in self.layers)
+        ranks = trimmed(
+            [_spectra(part) for _, part in self.layers],
+            allowed - (count - cores),
+            self.options.floor,
+        )
+        for (_, part), wanted in zip(self.layers, ranks, strict=True):
+            for bond, rank in enumerate(wanted):
+                self._keep(part, bond, rank, optimizer)
+
+    def _keep(self, part: Factorization, bond: int, rank: int, optimizer: HasState | None) -> None:
+        """Cut a bond to its ``rank`` largest."""
+        values = part.spectrum(bond)
+        if rank < values.numel():
+            largest = torch.argsort(values, descending=True, stable=True)[:rank]
+            cut_bond(part, bond, largest.sort().values, optimizer)
+
+
+def _factorizations(network: nn.Module) -> Iterator[tuple[str, Factorization]]:
+    for name, module in network.named_modules():
+        if isinstance(module, Factorization):
+            yield name, module
+
+
+def _spectra(part: Factorization) -> Spectra:
+    shares: list[Sequence[float]] = []
+    for bond in range(len(part.ranks)):
+        energy = part.spectrum(bond).double().square().sort(descending=True).values
+        tiny = torch.finfo(energy.dtype).tiny
+        shares.append((energy / energy.sum().clamp_min(tiny)).tolist())
+    return Spectra(type(part), part.folding, tuple(tuple(bond) for bond in shares))

@@ -1,0 +1,134 @@
+"""x through one core after the other, where autograd keeps x and the cores, and little else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgecompress.core.arrays import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Contraction of the state, seen as (lead, rows, tail), with a core: (lead, columns, tail).
+
+    Attributes:
+        core: Which core.
+        rows: The core as a matrix has so many rows,
+        columns: and so many columns;
+        flip: its transpose is taken, then.
+        tail: Entries behind the contracted axis.
+    """
+
+    core: int
+    rows: int
+    columns: int
+    tail: int = 1
+    flip: bool = False
+
+    def matrix(self, cores: Sequence[Tensor]) -> Tensor:
+        """The core as (rows, columns)."""
+        core = cores[self.core]
+        if self.flip:
+            return core.reshape(self.columns, self.rows).mT
+        return core.reshape(self.rows, self.columns)
+
+    def run(self, state: Tensor, cores: Sequence[Tensor]) -> Tensor:
+        """The next state."""
+        matrix = self.matrix(cores)
+        if self.tail == 1:
+            return state.reshape(-1, self.rows) @ matrix
+        return torch.matmul(matrix.mT, state.reshape(-1, self.rows, self.tail))
+
+    def back(
+        self, state: Tensor, cores: Sequence[Tensor], gradient: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of the state and of the core."""
+        matrix = self.matrix(cores)
+        if self.tail == 1:
+            gradient = gradient.reshape(-1, self.columns)
+            d_matrix = state.reshape(-1, self.rows).mT @ gradient
+            d_state = gradient @ matrix.mT
+        else:
+            gradient = gradient.reshape(-1, self.columns, self.tail)
+            seen = state.reshape(-1, self.rows, self.tail).transpose(0, 1)
+            d_matrix = (
+                seen.reshape(self.rows, -1) @ gradient.transpose(0, 1).reshape(self.columns, -1).mT
+            )
+            d_state = torch.matmul(matrix, gradient)
+        d_core = d_matrix.mT if self.flip else d_matrix
+        return d_state, d_core.reshape(cores[self.core].shape)
+
+
+def chain_sizes(steps: Sequence[Step], batch: int, inner: int) -> tuple[int, Shape]:
+    """MACs of a forward pass on (batch, inner), and the entries of every state after x."""
+    macs, entries, sizes = 0, batch * inner, []
+    for step in steps:
+        macs += entries * step.columns
+        entries = entries // step.rows * step.columns
+        sizes.append(entries)
+    return macs, tuple(sizes)
+
+
+def through_chain(
+    x: Tensor, bias: Tensor | None, steps: Sequence[Step], cores: Sequence[Tensor], *, keep: bool
+) -> Tensor:
+    """y = x W^T + b for x (..., in), core by core.
+
+    Args:
+        keep: Whether the states between are kept for the backward pass; recomputed otherwise.
+    """
+    result: Tensor = _ThroughChain.apply(x, bias, steps, keep, *cores)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _ThroughChain(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, bias: Tensor | None, steps: Sequence[Step], keep: bool, *cores: Tensor
+    ) -> Tensor:
+        states = _states(x, steps, cores)
+        y = steps[-1].run(states[-1], cores)
+        ctx.steps, ctx.has_bias = steps, bias is not None
+        ctx.save_for_backward(x, *cores, *(states[1:] if keep else ()))
+        rows = prod(x.shape[:-1])
+        y = y.reshape(rows, y.numel() // rows if rows else _width(x, steps))
+        if bias is not None:
+            y = y + bias
+        return y.reshape(*x.shape[:-1], y.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        steps: Sequence[Step] = ctx.steps
+        count = len(ctx.needs_input_grad) - 4
+        x, saved = ctx.saved_tensors[0], ctx.saved_tensors[1:]
+        cores, states = saved[:count], [x, *saved[count:]]
+        if len(states) < len(steps) or torch.is_grad_enabled():
+            states = _states(x, steps, cores)
+        d_cores: list[Tensor | None] = [None] * count
+        state_gradient = gradient
+        for step, state in zip(reversed(steps), reversed(states), strict=True):
+            state_gradient, d_cores[step.core] = step.back(state, cores, state_gradient)
+        dx = state_gradient.reshape(x.shape) if ctx.needs_input_grad[0] else None
+        db = None
+        if ctx.has_bias and ctx.needs_input_grad[1]:
+            db = gradient.reshape(-1, gradient.shape[-1]).sum(0)
+        return dx, db, None, None, *d_cores
+
+
+def _states(x: Tensor, steps: Sequence[Step], cores: Sequence[Tensor]) -> list[Tensor]:
+    """What enters each step."""
+    states = [x]
+    for step in steps[:-1]:
+        states.append(step.run(states[-1], cores))
+    return states
+
+
+def _width(x: Tensor, steps: Sequence[Step]) -> int:
+    """Entries that one row of x becomes."""
+    return chain_sizes(steps, 1, x.shape[-1])[1][-1]

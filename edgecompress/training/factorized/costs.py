@@ -1,0 +1,129 @@
+"""Closed-form prices of the ways to run a factorized layer, ranks from a wish, and the choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
+from typing import TYPE_CHECKING
+
+from edgecompress.core.arrays import Shape
+from edgecompress.core.options import FixedRanks, ParameterRatio
+from edgecompress.training.factorized.base import Order
+from edgecompress.training.factorized.chain import Step, chain_sizes
+
+if TYPE_CHECKING:
+    from edgecompress.training.factorized.base import Factorization
+    from edgecompress.training.factorized.folding import Folding
+
+MEMORY_FACTOR = 4
+"""An order may need so many times the least memory; MACs decide among those.
+
+Source: with 4, a 784-512 tensor train of rank 20 runs core by core up to batch 16 and in halves
+from there, as measured fastest in benchmarks/training/layer_speed.py.
+"""
+KEPT_SHARE = 16
+"""States are kept for the backward pass when they are under 1/16 of what is kept anyway.
+
+Source: at 784-512, rank 20, batch 64 keeping x A costs 2.6 % of the activations and saves a sixth
+of the layer's MACs.
+"""
+
+
+def cheapest(orders: Sequence[Order]) -> Order:
+    """The order with the least MACs among those within `MEMORY_FACTOR` of the least memory."""
+    least = min(order.saved + order.scratch for order in orders)
+    fit = [o for o in orders if o.saved + o.scratch <= MEMORY_FACTOR * least]
+    return min(fit, key=lambda order: (order.macs, order.saved + order.scratch))
+
+
+def keeps(states: int, rows: int, inner: int, count: int) -> bool:
+    """Whether so many numbers of state are few beside x (rows, inner) and the cores."""
+    return states * KEPT_SHARE <= rows * inner + count
+
+
+def fused_order(shape: Shape, widths: tuple[int, int, bool], merging: int, batch: int) -> Order:
+    """Two merged halves.
+
+    Args:
+        shape: (out, in).
+        widths: Columns of A, rows of C, and whether a matrix stands between.
+        merging: MACs to merge both halves.
+        batch: Rows of x.
+    """
+    (out, inner), (left, right, middle) = shape, widths
+    count = inner * left + right * out
+    macs = merging + batch * (count + (left * right if middle else 0))
+    saved = batch * left if keeps(batch * left, batch, inner, 0) else 0
+    scratch = 2 * max(inner * left, right * out) + batch * (left + right)
+    return Order("fused", macs, saved, scratch)
+
+
+def chain_order(steps: Sequence[Step], shape: Shape, batch: int) -> Order:
+    """Core by core."""
+    macs, sizes = chain_sizes(steps, batch, shape[1])
+    count = sum(step.rows * step.columns for step in steps)
+    states = sum(sizes[:-1])
+    saved = states if keeps(states, batch, shape[1], count) else 0
+    widest = max((sum(pair) for pair in pairwise(sizes)), default=0)
+    return Order("pieces", macs, saved, widest if saved else states + widest)
+
+
+def rebuild_order(
+    folding: Folding, widths: tuple[int, int, bool], merging: int, batch: int
+) -> Order:
+    """The dense weight, made for every pass."""
+    out, inner = folding.shape[:2]
+    left, right, middle = widths
+    entries = folding.entries
+    narrow = min(left, right) if middle else left
+    halves = inner * left + right * out * prod(folding.kernel)
+    making = merging + narrow * entries + (left * right * max(inner, out) if middle else 0)
+    return Order("rebuild", making + batch * entries, entries + halves, 2 * entries)
+
+
+def start_ranks(
+    kind: type[Factorization], folding: Folding, rule: FixedRanks | ParameterRatio | None
+) -> Shape:
+    """Ranks to start from.
+
+    Args:
+        kind: The format.
+        folding: The modes.
+        rule: One rank for all bonds or one for each (clipped to what is useful), or the share of
+            the parameters that may remain; None: the format's ceiling, of a convolution half of
+            what is useful.
+
+    Raises:
+        ValueError: So many ranks do not fit the bonds.
+    """
+    most = kind.max_ranks(folding)
+    match rule:
+        case None:
+            if folding.kernel:
+                return tuple(max(1, rank // 2) for rank in most)
+            return tuple(min(rank, kind.ceiling) for rank in most)
+        case FixedRanks(ranks=(rank,)):
+            return tuple(min(rank, limit) for limit in most)
+        case FixedRanks(ranks=ranks):
+            if len(ranks) != len(most):
+                raise ValueError(f"{kind.name} has {len(most)} ranks here, not {len(ranks)}")
+            return tuple(min(rank, limit) for rank, limit in zip(ranks, most, strict=True))
+        case ParameterRatio(ratio=ratio):
+            return _ranks_within(kind, folding, int(ratio * folding.entries))
+
+
+def core_count(kind: type[Factorization], folding: Folding, ranks: Shape) -> int:
+    """Numbers in the cores, without making them."""
+    return sum(prod(shape) for shape in kind.core_shapes(folding, ranks))
+
+
+def _ranks_within(kind: type[Factorization], folding: Folding, count: int) -> Shape:
+    """The largest common rank, clipped at each bond, whose cores hold at most so many numbers."""
+    most = kind.max_ranks(folding)
+    low, high = 1, max(most, default=1)
+    while low < high:
+        level = (low + high + 1) // 2
+        ranks = tuple(min(level, limit) for limit in most)
+        low, high = (level, high) if core_count(kind, folding, ranks) <= count else (low, level - 1)
+    return tuple(min(low, limit) for limit in most)

@@ -1,0 +1,248 @@
+"""What tensor train, CP and Tucker share: columns and rows merge apart, a kernel stands between."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from edgecompress.core.arrays import Shape
+from edgecompress.training.factorized.base import Factorization, Order
+from edgecompress.training.factorized.chain import Step, through_chain
+from edgecompress.training.factorized.costs import (
+    KEPT_SHARE,
+    chain_order,
+    cheapest,
+    fused_order,
+    keeps,
+    rebuild_order,
+)
+from edgecompress.training.factorized.folding import Folding, split_size, usual_modes
+from edgecompress.training.factorized.halves import Half, Halves, through_halves
+from edgecompress.training.factorized.pieces import Kernel, Lookup, Piece, Product, View
+
+Widths = tuple[int, int, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How a pass runs."""
+
+    order: str
+    keep: bool
+    halves: Halves
+    steps: tuple[Step, ...]
+
+
+class TwoSided(Factorization):
+    """W = C^T M A^T: A (in, left) from the columns' cores, C (right, out) from the rows'.
+
+    Cores come in the order of modes: columns, rows; what stands between them is the format's.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._routes: dict[tuple[int, ...], Route] = {}
+
+    # What a format adds.
+
+    @classmethod
+    @abstractmethod
+    def halves(cls, folding: Folding) -> tuple[Half, Half]:
+        """How the columns' cores make A and the rows' cores make C."""
+
+    @classmethod
+    @abstractmethod
+    def widths(cls, folding: Folding, ranks: Shape) -> Widths:
+        """Columns of A, rows of C, and whether a matrix stands between in a linear layer."""
+
+    @classmethod
+    @abstractmethod
+    def merging(cls, folding: Folding, ranks: Shape) -> int:
+        """MACs of merging both halves."""
+
+    @classmethod
+    @abstractmethod
+    def steps(cls, folding: Folding, ranks: Shape) -> tuple[Step, ...]:
+        """A linear layer core by core; empty where that never pays."""
+
+    @abstractmethod
+    def sides(self, cores: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """The columns' and the rows' cores."""
+
+    @abstractmethod
+    def middle(self, cores: list[Tensor]) -> Tensor | None:
+        """What stands between: (left, right), of a convolution (left, right, *kernel), or, scaling
+        each rank by itself, (rank, 1, *kernel); None for nothing."""
+
+    # What follows.
+
+    @classmethod
+    def fold(cls, shape: Shape, cores: int | None = None) -> Folding:
+        """Near-equal modes, the larger ones outside, where one rank touches them; a convolution's
+        channels stay whole unless cores are named."""
+        out, inner, *kernel = shape
+        if cores is None:
+            parts = (1, 1) if kernel else (usual_modes(out), usual_modes(inner))
+        else:
+            free = max(2, cores - (1 if kernel else 0))
+            parts = (free // 2, free - free // 2)
+        columns = split_size(inner, parts[1])[::-1]
+        return Folding(split_size(out, parts[0]), columns, tuple(kernel))
+
+    @classmethod
+    def orders(cls, folding: Folding, ranks: Shape, batch: int) -> tuple[Order, ...]:
+        """Fused halves, core by core, rebuilt; a convolution is its pieces, or rebuilt."""
+        widths, merging = cls.widths(folding, ranks), cls.merging(folding, ranks)
+        rebuild = rebuild_order(folding, widths, merging, batch)
+        if folding.kernel:
+            return (_piece_order(folding, widths, merging, batch), rebuild)
+        fused = fused_order(folding.shape, widths, merging, batch)
+        steps = cls.steps(folding, ranks)
+        pieces = (chain_order(steps, folding.shape, batch),) if steps else ()
+        return (fused, *pieces, rebuild)
+
+    def merged(self) -> tuple[Tensor, Tensor | None, Tensor]:
+        """A (in, left), what stands between, C (right, out); differentiable."""
+        cores = self.factors()
+        ahead, behind = self.sides(cores)
+        left, right = self.halves(self.folding)
+        return left.merge(ahead)[-1], self.middle(cores), right.merge(behind)[-1]
+
+    def dense(self) -> Tensor:
+        """The weight (out, in, *kernel)."""
+        a, middle, c = self.merged()
+        if middle is None:
+            return (a @ c).mT.reshape(self.folding.shape)
+        if not self.folding.kernel:
+            return (a @ middle @ c).mT.contiguous()
+        if middle.shape[1] == 1 and c.shape[0] > 1:
+            inner = a.mT[:, :, None] * middle.reshape(middle.shape[0], 1, -1)
+            weight = c.mT @ inner.reshape(inner.shape[0], -1)
+        else:
+            flat = middle.reshape(a.shape[1], -1)
+            inner = (a @ flat).reshape(a.shape[0], c.shape[0], -1).transpose(0, 1)
+            weight = c.mT @ inner.reshape(c.shape[0], -1)
+        return weight.reshape(self.folding.shape)
+
+    def pieces(self) -> tuple[Piece, ...]:
+        """Two or three products, or 1x1, the kernel, 1x1."""
+        a, middle, c = self.merged()
+        if not self.folding.kernel:
+            between = () if middle is None else (Product(middle.mT),)
+            return (Product(a.mT), *between, Product(c.mT))
+        ones = (1,) * len(self.folding.kernel)
+        if middle is None:
+            return (
+                Kernel(a.mT.reshape(-1, a.shape[0], *ones), whole=True),
+                Kernel(c.mT.reshape(c.shape[1], -1, *ones), whole=False),
+            )
+        group = 1
+        if middle.shape[1] == 1 and c.shape[0] > 1:
+            group = middle.shape[0]
+        else:
+            middle = middle.transpose(0, 1)
+        return (
+            Kernel(a.mT.reshape(-1, a.shape[0], *ones), whole=False),
+            Kernel(middle, whole=True, group=group),
+            Kernel(c.mT.reshape(c.shape[1], -1, *ones), whole=False),
+        )
+
+    def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """(..., in) -> (..., out), the cheapest way."""
+        cores = self.factors()
+        route = self.route(x.numel() // self.folding.shape[1])
+        if route.order == "fused":
+            return through_halves(x, bias, route.halves, cores, keep=route.keep)
+        if route.order == "pieces":
+            return through_chain(x, bias, route.steps, cores, keep=route.keep)
+        return linear(x, self.dense(), bias)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Rows of the table by index."""
+        return gather_rows(self.lookups(rows.numel()), rows)
+
+    def fill(self, cores: Sequence[Tensor]) -> None:
+        """Put these numbers into the cores, in place."""
+        with torch.no_grad():
+            for parameter, core in zip(self.cores, cores, strict=True):
+                parameter.copy_(core)
+
+    def route(self, batch: int) -> Route:
+        """How a pass on so many rows runs; remembered until a rank changes."""
+        key = (batch, *[core.numel() for core in self.cores])
+        route = self._routes.get(key)
+        if route is None:
+            if len(self._routes) > 64:
+                self._routes.clear()
+            route = self._routes[key] = _route(type(self), self.folding, self.ranks, batch)
+        return route
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Routes are not part of the state."""
+        return {**self.__dict__, "_routes": {}}
+
+
+def gather_rows(lookups: tuple[Piece, ...], rows: Tensor) -> Tensor:
+    """Run a chain that starts from row indices: (...) -> (..., width).
+
+    Raises:
+        ValueError: A piece does not belong into such a chain.
+    """
+    flat = rows.reshape(-1)
+    state: Tensor | None = None
+    for piece in lookups:
+        match piece:
+            case Lookup(slices=slices, stride=stride):
+                digit = flat if stride == 1 else flat.div(stride, rounding_mode="floor")
+                picked = slices.index_select(0, digit.remainder(slices.shape[0]))
+                state = picked if state is None else _join(state, picked)
+            case View(shape=shape, taken=taken) if state is not None:
+                state = state.reshape(*state.shape[: state.dim() - taken], *shape)
+            case Product(weight=weight) if state is not None:
+                state = linear(state, weight)
+            case _:
+                raise ValueError(f"{type(piece).__name__} cannot follow a row index")
+    if state is None:
+        raise ValueError("a chain for a table looks something up")
+    return state.reshape(*rows.shape, state.shape[-1])
+
+
+def _join(state: Tensor, picked: Tensor) -> Tensor:
+    return state * picked if picked.dim() == 2 else torch.bmm(state, picked)
+
+
+def _piece_order(folding: Folding, widths: Widths, merging: int, batch: int) -> Order:
+    """1x1, kernel, 1x1; ``batch`` output positions, stride 1."""
+    out, inner = folding.shape[:2]
+    left, right, full = widths
+    kernel = prod(folding.kernel) * (left * right if full else left)
+    states = batch * (left + right)
+    return Order(
+        "pieces",
+        merging + batch * (inner * left + kernel + right * out),
+        states + inner * left + right * out,
+        states,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _route(kind: type[TwoSided], folding: Folding, ranks: Shape, batch: int) -> Route:
+    order = cheapest(kind.orders(folding, ranks, batch))
+    left, right = kind.halves(folding)
+    count = sum(prod(shape) for shape in kind.core_shapes(folding, ranks))
+    widths = kind.widths(folding, ranks)
+    split = len(folding.columns)
+    if order.name == "fused":
+        keep = keeps(batch * widths[0], batch, folding.shape[1], 0)
+    else:
+        keep = order.saved > 0 and order.saved * KEPT_SHARE <= batch * folding.shape[1] + count
+    steps = () if folding.kernel else kind.steps(folding, ranks)
+    return Route(order.name, keep, Halves(left, right, split, widths[2]), steps)

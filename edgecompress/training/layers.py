@@ -1,0 +1,244 @@
+"""Layers whose weight is a factorization: linear, convolution, table."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Protocol, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d
+
+from edgecompress.core.arrays import Shape
+from edgecompress.training.factorized.base import Factorization
+from edgecompress.training.factorized.folding import Folding
+from edgecompress.training.factorized.pieces import Kernel
+
+MANY = 1 << 16
+"""Output positions of a convolution over which its two forms are compared."""
+
+Pair = tuple[int, int]
+Made = TypeVar("Made", bound=nn.Module)
+
+
+class LayerPrecision(Protocol):
+    """Runs a layer with the number widths of a device."""
+
+    def run(self, layer: TensorizedLayer, x: Tensor) -> Tensor:
+        """What the layer would give for x."""
+        ...
+
+
+class TensorizedLayer(nn.Module):
+    """What all three have in common.
+
+    Attributes:
+        factorization: The weight.
+        bias: Added to the outputs, or None.
+        precision: When set, it runs the layer in place of `compute`.
+    """
+
+    def __init__(self, factorization: Factorization, bias: Tensor | None) -> None:
+        super().__init__()
+        self.factorization = factorization
+        self.bias: nn.Parameter | None
+        self.register_parameter("bias", None if bias is None else _parameter(bias))
+        self.precision: LayerPrecision | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The layer's output."""
+        if self.precision is not None:
+            return self.precision.run(self, x)
+        return self.compute(x)
+
+    def compute(self, x: Tensor) -> Tensor:
+        """The layer's output in the numbers that x has."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """Format, modes and ranks."""
+        made, folding = self.factorization, self.factorization.folding
+        modes = "x".join(map(str, folding.rows)) + "|" + "x".join(map(str, folding.columns))
+        return f"format={made.name}, modes={modes}, ranks={made.ranks}"
+
+
+class TensorizedLinear(TensorizedLayer):
+    """y = x W^T + b."""
+
+    def __init__(self, factorization: Factorization, bias: Tensor | None = None) -> None:
+        super().__init__(factorization, bias)
+        self.out_features, self.in_features = factorization.folding.shape
+
+    def compute(self, x: Tensor) -> Tensor:
+        """(..., in) to (..., out)."""
+        return self.factorization.multiply(x, self.bias)
+
+    @classmethod
+    def from_dense(
+        cls, module: nn.Linear, kind: type[Factorization], ranks: Shape, cores: int | None = None
+    ) -> Self:
+        """The layer's approximation."""
+        folding = kind.fold(tuple(module.weight.shape), cores)
+        return cls(kind.from_dense(module.weight, folding, ranks), module.bias)
+
+    def to_dense(self) -> nn.Linear:
+        """The same function as an ordinary layer."""
+        weight = self.factorization.dense().detach()
+        made = nn.utils.skip_init(
+            nn.Linear, self.in_features, self.out_features, bias=self.bias is not None
+        )
+        return _filled(made, weight, self.bias)
+
+
+class TensorizedConv2d(TensorizedLayer):
+    """A convolution of one group as a chain of smaller ones: 1x1, the kernel, 1x1.
+
+    Args:
+        factorization: Of a weight (out, in, kh, kw).
+        bias: (out,) or None.
+        stride, padding, dilation: Of the layer; zeros are padded.
+    """
+
+    def __init__(
+        self,
+        factorization: Factorization,
+        bias: Tensor | None = None,
+        stride: Pair = (1, 1),
+        padding: Pair | str = (0, 0),
+        dilation: Pair = (1, 1),
+    ) -> None:
+        super().__init__(factorization, bias)
+        self.out_channels, self.in_channels = factorization.folding.shape[:2]
+        self.stride, self.padding, self.dilation = stride, padding, dilation
+
+    def compute(self, x: Tensor) -> Tensor:
+        """(n, in, h, w) to (n, out, h', w')."""
+        if not self.factors_pay:
+            weight = self.factorization.dense()
+            return conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation)
+        kernels = kernel_pieces(self.factorization)
+        for index, piece in enumerate(kernels):
+            bias = self.bias if index == len(kernels) - 1 else None
+            whole = (self.stride, self.padding, self.dilation) if piece.whole else ()
+            x = conv2d(x, piece.weight, bias, *whole, groups=piece.group)
+        return x
+
+    @property
+    def factors_pay(self) -> bool:
+        """Whether the chain has fewer MACs a position than the dense kernel."""
+        made = self.factorization
+        return _factors_pay(type(made), made.folding, made.ranks)
+
+    @classmethod
+    def from_dense(
+        cls, module: nn.Conv2d, kind: type[Factorization], ranks: Shape, cores: int | None = None
+    ) -> Self:
+        """The layer's approximation."""
+        folding = kind.fold(tuple(module.weight.shape), cores)
+        return cls.around(module, kind.from_dense(module.weight, folding, ranks))
+
+    @classmethod
+    def around(cls, module: nn.Conv2d, factorization: Factorization) -> Self:
+        """The layer with another weight."""
+        padding = module.padding if isinstance(module.padding, str) else _pair(module.padding)
+        stride, dilation = _pair(module.stride), _pair(module.dilation)
+        return cls(factorization, module.bias, stride, padding, dilation)
+
+    def to_dense(self) -> nn.Conv2d:
+        """The same function as an ordinary layer."""
+        weight = self.factorization.dense().detach()
+        made = nn.utils.skip_init(
+            nn.Conv2d,
+            self.in_channels,
+            self.out_channels,
+            self.factorization.folding.kernel,
+            self.stride,
+            self.padding,
+            self.dilation,
+            bias=self.bias is not None,
+        )
+        return _filled(made, weight, self.bias)
+
+
+class TensorizedEmbedding(TensorizedLayer):
+    """Rows of a table that is never made.
+
+    Args:
+        factorization: Of a table (rows, width).
+        num_embeddings: Rows in use; the folding may have some to spare. None: all.
+        padding_idx: A row that gives zeros and learns nothing; None: no such row.
+    """
+
+    def __init__(
+        self,
+        factorization: Factorization,
+        num_embeddings: int | None = None,
+        padding_idx: int | None = None,
+    ) -> None:
+        super().__init__(factorization, None)
+        rows, self.embedding_dim = factorization.folding.shape
+        self.num_embeddings = rows if num_embeddings is None else num_embeddings
+        self.padding_idx = padding_idx
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Indices (...) to (..., width)."""
+        found = self.factorization.gather(x)
+        if self.padding_idx is not None:
+            found = found * (x != self.padding_idx).unsqueeze(-1)
+        return found
+
+    @classmethod
+    def from_dense(
+        cls, module: nn.Embedding, kind: type[Factorization], ranks: Shape, cores: int | None = None
+    ) -> Self:
+        """The layer's approximation."""
+        folding = kind.fold(tuple(module.weight.shape), cores)
+        made = kind.from_dense(module.weight, folding, ranks)
+        return cls(made, module.num_embeddings, module.padding_idx)
+
+    def to_dense(self) -> nn.Embedding:
+        """The same table as an ordinary layer."""
+        weight = self.factorization.dense().detach()[: self.num_embeddings].clone()
+        if self.padding_idx is not None:
+            weight[self.padding_idx] = 0
+        return nn.Embedding.from_pretrained(weight, freeze=False, padding_idx=self.padding_idx)
+
+
+def kernel_pieces(factorization: Factorization) -> list[Kernel]:
+    """A convolution's chain.
+
+    Raises:
+        ValueError: The format writes a convolution with other pieces.
+    """
+    pieces = factorization.pieces()
+    kernels = [piece for piece in pieces if isinstance(piece, Kernel)]
+    if len(kernels) != len(pieces):
+        raise ValueError(f"{factorization.name} is not a chain of convolutions")
+    return kernels
+
+
+@lru_cache(maxsize=4096)
+def _factors_pay(kind: type[Factorization], folding: Folding, ranks: Shape) -> bool:
+    """Over many positions, where making the weight costs nothing."""
+    macs = {order.name: order.macs for order in kind.orders(folding, ranks, MANY)}
+    return macs.get("pieces", 0) <= macs.get("rebuild", macs.get("pieces", 0))
+
+
+def _pair(value: tuple[int, ...]) -> Pair:
+    first, second = value
+    return first, second
+
+
+def _parameter(value: Tensor) -> nn.Parameter:
+    """A parameter stays the same object, so that an optimiser that has it keeps it."""
+    return value if isinstance(value, nn.Parameter) else nn.Parameter(value)
+
+
+def _filled(made: Made, weight: Tensor, bias: Tensor | None) -> Made:
+    """An ordinary layer with these numbers."""
+    made.to(weight.device, weight.dtype)
+    with torch.no_grad():
+        made.get_parameter("weight").copy_(weight)
+        if bias is not None:
+            made.get_parameter("bias").copy_(bias)
+    return made

@@ -1,0 +1,271 @@
+"""A run under way: everything that changes from step to step, saved and restored as one."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from edgecompress.core.errors import ConfigurationInvalid, DataInvalid, UsageError
+from edgecompress.core.training import TrainOptions
+from edgecompress.training.batches import Batches, TrainingData, hold_back
+from edgecompress.training.checkpoint import (
+    State,
+    copied,
+    fingerprint,
+    put_tensors,
+    tensors_of,
+)
+from edgecompress.training.distributed import Team, in_parallel
+from edgecompress.training.progress import EpochFact, RunOptions
+from edgecompress.training.schedule import Updater, make_optimizer
+from edgecompress.training.sharding import gathered, spread_dense, spread_state
+from edgecompress.training.tasks import Objective, objective
+
+if TYPE_CHECKING:
+    from edgecompress.training.adaptation.adaptation import RankAdaptation
+
+
+FLOAT_BITS = 32
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a run is; what is summed belongs to the epoch under way.
+
+    Attributes:
+        epoch: Whole epochs done.
+        step: Steps done in the epoch under way.
+        updates: Steps done in all.
+        loss: Sum of batch losses, each times its terms.
+        terms: Sum of terms.
+        elapsed_s: Of earlier parts of the run.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    updates: int = 0
+    loss: float = 0.0
+    terms: float = 0.0
+    elapsed_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Best:
+    """The weights to go back to, and how long nothing was better.
+
+    Attributes:
+        epoch: From 1; 0: none yet.
+        loss: Of validation.
+        waited: Epochs since.
+        tensors: Parameters and buffers; empty where nobody will ask for them.
+    """
+
+    epoch: int = 0
+    loss: float = float("inf")
+    waited: int = 0
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """All parts of a run.
+
+    Attributes:
+        network: Being trained.
+        parallel: What batches go through: the network, or its wrapper for several processes.
+        judge: Loss and score.
+        train: Samples to train on.
+        held: Samples to judge by, None without.
+        optimizer: Of all parameters.
+        adaptation: Of the ranks, None where they stay.
+        outline: What takes the whole network where layers are spread over processes.
+    """
+
+    network: nn.Module
+    parallel: nn.Module
+    judge: Objective
+    train: Batches
+    held: Batches | None
+    optimizer: Updater
+    adaptation: RankAdaptation | None
+    options: TrainOptions
+    run: RunOptions
+    team: Team
+    data_sha256: str
+    place: Place = field(default_factory=Place)
+    best: Best = field(default_factory=Best)
+    history: list[EpochFact] = field(default_factory=list)
+    outline: nn.Module | None = None
+    stopped: str | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch; its last batch may be smaller."""
+        return -(-self.train.count // self.options.batch)
+
+    @property
+    def settled(self) -> bool:
+        """Whether ranks no longer change."""
+        return self.adaptation is None or self.adaptation.settled
+
+    def wrap(self) -> None:
+        """Make the wrapper for several processes anew, in place: shapes have changed."""
+        if self.parallel is not self.network:
+            self.parallel = self.network  # the old wrapper goes first, with its hooks
+            self.parallel = in_parallel(self.network, self.team)
+
+    def key(self) -> dict[str, str]:
+        """What a checkpoint of this run has to share with it."""
+        return fingerprint(self.options, self.data_sha256, self.network)
+
+    def state(self) -> State:
+        """Everything, as plain data; with spread layers all processes call this."""
+        return {
+            "key": self.key(),
+            "tensors": gathered(tensors_of(self.network)),
+            "optimizer": gathered(self.optimizer.state_dict()),
+            "adaptation": None if self.adaptation is None else self.adaptation.state_dict(),
+            "streams": _streams(self.network),
+            "place": dataclasses.asdict(self.place),
+            "best": {
+                "epoch": self.best.epoch,
+                "loss": self.best.loss,
+                "waited": self.best.waited,
+                "tensors": gathered(self.best.tensors),
+            },
+            "history": [_plain(fact) for fact in self.history],
+            "stopped": self.stopped,
+        }
+
+    def restore(self, state: State) -> None:
+        """Continue from a `state`, in place."""
+        put_tensors(self.network, state["tensors"])
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.optimizer.load_state_dict(spread_state(state["optimizer"], trained))
+        if self.adaptation is not None:
+            self.adaptation.load_state_dict(state["adaptation"])
+        _set_streams(self.network, state["streams"])
+        self.place = Place(**state["place"])
+        self.best = Best(**{**state["best"], "tensors": copied(state["best"]["tensors"])})
+        self.history = [_fact(plain) for plain in state["history"]]
+        self.stopped = state["stopped"]
+        self.wrap()
+
+
+def open_session(
+    network: nn.Module, data: TrainingData, options: TrainOptions, run: RunOptions, team: Team
+) -> Session:
+    """Prepare a run: move the network, split the data, put prior and widths on the factors.
+
+    Raises:
+        ConfigurationInvalid: The budget cannot be met, or nothing can be trained.
+        UsageError: Options contradict each other.
+        DataInvalid: Too few samples.
+    """
+    _check(options, run)
+    network.to(team.device)
+    dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
+    rows, held = hold_back(data, options.validation, options.seed)
+    train = Batches(data, rows, dtype=dtype, device=team.device)
+    if not train.count:
+        raise DataInvalid("no samples are left to train on")
+    network.train()
+    adaptation = _adaptation(network, options, train.count)
+    if options.precision is not None:
+        from edgecompress.training.low_precision import apply_precision
+
+        apply_precision(network, options.precision, seed=options.seed)
+    team.copy_from_first(tensors_of(network).values())
+    outline = spread_dense(network, team) if run.shard and team.size > 1 else None
+    optimizer = _optimizer(network, options)
+    alone = options.optimizer == "zeroth-order" or outline is not None
+    return Session(
+        network=network,
+        parallel=network if alone else in_parallel(network, team),
+        judge=objective(data.task),
+        train=train,
+        held=Batches(data, held, dtype=dtype, device=team.device) if len(held) else None,
+        optimizer=optimizer,
+        adaptation=adaptation,
+        options=options,
+        run=run,
+        team=team,
+        data_sha256=data.sha256() if run.checkpoint else "",
+        outline=outline,
+    )
+
+
+def _check(options: TrainOptions, run: RunOptions) -> None:
+    if options.patience is not None and not options.validation:
+        raise UsageError("patience needs held-back samples: validation is 0")
+    if not 0 <= options.validation < 1:
+        raise UsageError(f"validation is a share from 0 to below 1, not {options.validation:g}")
+    if options.epochs < 1 or options.batch < 1 or options.learning_rate <= 0:
+        raise UsageError("epochs and batch are at least 1, and the learning rate is positive")
+    widths = options.precision
+    narrow = widths is not None and min(widths.master_bits, widths.state_bits) < FLOAT_BITS
+    if narrow and options.optimizer == "zeroth-order":
+        raise UsageError("zeroth-order training keeps float masters and state")
+    if run.shard and (
+        widths is not None or options.optimizer == "zeroth-order" or run.checkpoint_minutes
+    ):
+        raise UsageError(
+            "layers are not spread over processes together with low precision, zeroth-order "
+            "training, or checkpoints by age"
+        )
+    if run.resume and run.checkpoint is None:
+        raise UsageError("nothing to resume from: no checkpoint is named")
+
+
+def _adaptation(network: nn.Module, options: TrainOptions, samples: int) -> RankAdaptation | None:
+    if options.adaptation is None:
+        return None
+    from edgecompress.training.adaptation.adaptation import RankAdaptation
+
+    try:
+        return RankAdaptation(network, options.adaptation, samples=samples, epochs=options.epochs)
+    except ValueError as error:
+        raise ConfigurationInvalid(str(error), where="adaptation") from error
+
+
+def _optimizer(network: nn.Module, options: TrainOptions) -> Updater:
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise ConfigurationInvalid("the network has no parameters to train")
+    optimizer = make_optimizer(network, options)
+    widths = options.precision
+    if widths is None or options.optimizer == "zeroth-order":
+        return optimizer
+    from edgecompress.training.low_precision import PreciseOptimizer
+
+    return PreciseOptimizer(optimizer, network, widths, seed=options.seed)
+
+
+def _streams(network: nn.Module) -> dict[str, Tensor]:
+    """States of the random streams that modules own, by place."""
+    return {name: stream.get_state() for name, stream in _generators(network).items()}
+
+
+def _set_streams(network: nn.Module, states: dict[str, Tensor]) -> None:
+    for name, stream in _generators(network).items():
+        stream.set_state(states[name])
+
+
+def _generators(network: nn.Module) -> dict[str, torch.Generator]:
+    return {
+        f"{name}/{key}": value
+        for name, module in network.named_modules()
+        for key, value in vars(module).items()
+        if isinstance(value, torch.Generator)
+    }
+
+
+def _plain(fact: EpochFact) -> dict[str, Any]:
+    return dataclasses.asdict(fact)
+
+
+def _fact(plain: dict[str, Any]) -> EpochFact:
+    return EpochFact(**plain)

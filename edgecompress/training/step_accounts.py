@@ -1,0 +1,134 @@
+"""Accounts of a training step: memory beside the dense network's, and bits as stored."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgecompress.core.training import TrainOptions
+from edgecompress.training.batches import TrainingData
+from edgecompress.training.low_precision.storage import StoredBits, stored_bits
+from edgecompress.training.memory import (
+    MakeOptimizer,
+    StepMemory,
+    measure_memory,
+    predict_memory,
+)
+from edgecompress.training.schedule import MOMENTUM, make_optimizer
+from edgecompress.training.tasks import objective
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepAccount:
+    """Memory of one step of the dense network and of ours, in float32.
+
+    Attributes:
+        batch: Samples.
+        dense, ours: Predicted; None where only a measurement tells.
+        dense_measured, ours_measured: At the allocator.
+    """
+
+    batch: int
+    dense: StepMemory | None
+    ours: StepMemory | None
+    dense_measured: StepMemory
+    ours_measured: StepMemory
+
+
+def step_accounts(
+    dense: nn.Module,
+    ours: nn.Module,
+    data: TrainingData,
+    options: TrainOptions,
+    batches: Iterable[int],
+) -> tuple[StepAccount, ...]:
+    """Memory of a step at several batch sizes.
+
+    Args:
+        dense, ours: Both are copied, the rounding of numbers taken off: widths are another account.
+        data: Samples, repeated where they do not fill a batch.
+        options: The optimiser.
+        batches: Sizes.
+    """
+    pair = _in_float(dense), _in_float(ours)
+    judge = objective(data.task)
+
+    def loss(network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        return judge.loss(network(*batch[:-1]), batch[-1])
+
+    accounts: list[StepAccount] = []
+    for size in batches:
+        batch = _batch(data, size)
+        maker = _maker(options)
+        predicted = [_predicted(network, batch, loss, maker) for network in pair]
+        measured = [measure_memory(network, batch, loss, maker) for network in pair]
+        accounts.append(
+            StepAccount(
+                batch=size,
+                dense=predicted[0],
+                ours=predicted[1],
+                dense_measured=measured[0],
+                ours_measured=measured[1],
+            )
+        )
+    return tuple(accounts)
+
+
+def stored_account(network: nn.Module, data: TrainingData, options: TrainOptions) -> StoredBits:
+    """What is kept between steps, after one step of a copy."""
+    trained = copy.deepcopy(network).cpu()
+    trained.train()
+    updater = make_optimizer(trained, options)
+    if options.optimizer != "zeroth-order":
+        *given, wanted = _batch(data, 2)
+        objective(data.task).loss(trained(*given), wanted).backward()  # type: ignore[no-untyped-call]
+        updater.step()
+    return stored_bits(trained, updater)  # type: ignore[arg-type]
+
+
+def _predicted(
+    network: nn.Module, batch: tuple[Tensor, ...], loss: object, maker: MakeOptimizer
+) -> StepMemory | None:
+    try:
+        return predict_memory(network, batch, loss, maker)  # type: ignore[arg-type]
+    except NotImplementedError:
+        return None
+
+
+def _in_float(network: nn.Module) -> nn.Module:
+    """A copy on the CPU that computes in float32."""
+    from edgecompress.training.low_precision.apply import bake_precision
+
+    free = copy.deepcopy(network).cpu()
+    bake_precision(free)
+    return free
+
+
+def _batch(data: TrainingData, size: int) -> tuple[Tensor, ...]:
+    rows = np.arange(size) % data.count
+    floating = data.task in ("regression", "click")
+    wanted = torch.from_numpy(data.targets[rows]).to(torch.float32 if floating else torch.long)
+    return (*(torch.from_numpy(array[rows]) for array in data.inputs), wanted)
+
+
+def _maker(options: TrainOptions) -> MakeOptimizer:
+    """The optimiser of the run for any parameters, not fused: nothing has storage in a forecast."""
+
+    def make(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        rate = options.learning_rate
+        match options.optimizer:
+            case "adamw":
+                return torch.optim.AdamW(parameters, lr=rate, foreach=False)
+            case "sgd":
+                return torch.optim.SGD(parameters, lr=rate, foreach=False)
+            case "momentum":
+                return torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, foreach=False)
+            case _:
+                return torch.optim.Adam(parameters, lr=rate, foreach=False)
+
+    return make

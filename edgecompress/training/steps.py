@@ -1,0 +1,130 @@
+"""One step of a run, and how the network is judged between epochs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edgecompress.training.batches import Batches, derived_seed
+from edgecompress.training.schedule import rate_at
+from edgecompress.training.session import Session
+from edgecompress.training.sharding import whole_parameters
+
+JUDGED_AT_ONCE = 1024
+"""Samples of a batch that is only judged. Source: a choice; no result depends on it but memory."""
+
+
+def one_step(session: Session, rows: Tensor, weight: float) -> Tensor:
+    """One update; the mean loss of the whole batch, without the penalty, detached."""
+    options, place = session.options, session.place
+    seed_step(options.seed, place.updates + 1)
+    rate = rate_at(options.learning_rate, place.updates, session.steps * options.epochs)
+    for group in session.optimizer.param_groups:
+        group["lr"] = rate
+    if options.optimizer == "zeroth-order":
+        loss = _blind_step(session, rows, weight)
+    else:
+        session.optimizer.zero_grad(set_to_none=True)
+        loss = batch_gradients(session, rows, weight)
+        session.optimizer.step()
+    if session.adaptation is not None:
+        session.adaptation.after_step()
+    return loss
+
+
+def batch_gradients(session: Session, rows: Tensor, weight: float) -> Tensor:
+    """Gradients of a batch's mean loss and of the penalty, averaged over the processes.
+
+    Args:
+        session: Whose parameters' gradients are set.
+        rows: The whole batch, in all processes.
+        weight: Terms of its mean.
+
+    Returns:
+        The mean loss over the whole batch, detached, the same in all processes.
+    """
+    mine, share = _my_part(session, rows, weight)
+    inputs, target = session.train.take(mine)
+    loss = session.judge.loss(session.parallel(*inputs), target)
+    whole = loss if session.team.size == 1 else loss * (share * session.team.size)
+    if session.adaptation is not None:
+        whole = whole + session.adaptation.penalty()
+    whole.backward()  # type: ignore[no-untyped-call]
+    if session.outline is not None:
+        session.team.average_gradients(whole_parameters(session.network))
+    return _whole_loss(session, loss, share)
+
+
+def _blind_step(session: Session, rows: Tensor, weight: float) -> Tensor:
+    """One update from losses alone; every process perturbs alike and sees the common loss."""
+    mine, share = _my_part(session, rows, weight)
+    inputs, target = session.train.take(mine)
+    seen: list[Tensor] = []
+
+    def closure() -> Tensor:
+        seed_step(session.options.seed, session.place.updates + 1)
+        loss = session.judge.loss(session.network(*inputs), target)
+        loss = _whole_loss(session, loss, share)
+        seen.append(loss)
+        if session.adaptation is not None:
+            return loss + session.adaptation.penalty()
+        return loss
+
+    with torch.no_grad():
+        session.optimizer.step(closure)
+    return torch.stack(seen).mean()
+
+
+def _my_part(session: Session, rows: Tensor, weight: float) -> tuple[Tensor, float]:
+    """This process's rows, and their share of the terms; one row of share 0 if it has none."""
+    if session.team.size == 1:
+        return rows, 1.0
+    mine = session.team.share(rows)
+    if not len(mine):
+        return rows[:1], 0.0
+    return mine, session.train.weight(mine) / weight
+
+
+def _whole_loss(session: Session, loss: Tensor, share: float) -> Tensor:
+    if session.team.size == 1:
+        return loss.detach()
+    return session.team.total(loss.detach() * share)
+
+
+@torch.no_grad()
+def judged(session: Session, held: Batches | None) -> tuple[float | None, float | None]:
+    """Mean loss and score over held-back samples, the same in all processes; None without them."""
+    if held is None:
+        return None, None
+    session.network.eval()
+    team, judge = session.team, session.judge
+    loss = torch.zeros(2, dtype=torch.float64, device=team.device)
+    sums: Tensor | None = None
+    outputs: list[Tensor] = []
+    targets: list[Tensor] = []
+    for rows in held.in_turn(JUDGED_AT_ONCE * team.size):
+        mine = team.share(rows)
+        weight = held.weight(mine)
+        inputs, target = held.take(mine if len(mine) else rows[:1])
+        output = session.network(*inputs)
+        if not len(mine):
+            output, target = output[:0], target[:0]
+        part = judge.sums(output, target)
+        sums = part if sums is None else sums + part
+        if weight:
+            loss += torch.stack(
+                [judge.loss(output, target).double() * weight, loss.new_tensor(weight)]
+            )
+        if judge.keeps_outputs:
+            outputs.append(team.gather(output))
+            targets.append(team.gather(target))
+    session.network.train()
+    total, terms = team.total(loss).tolist()
+    counted = team.total(loss.new_zeros(0) if sums is None else sums)
+    every = (torch.cat(outputs), torch.cat(targets)) if outputs else (None, None)
+    return total / max(terms, 1.0), judge.score(counted, *every)
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Each step has its own stream, so nothing of it has to be saved, and processes share it."""
+    torch.manual_seed(derived_seed(seed, "step", step))
