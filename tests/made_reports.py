@@ -385,6 +385,7 @@ def training(
         parameters_target=13_568,
         storage_bits=13_400 * 4.2 if precise else 13_400 * 32,
         scores=(score,) if labels else (),
+        batch=64,
         memory=tuple(memory_table(batch, stored=precise) for batch in (1, 16, 64)),
         factors=(
             MemoryFactor(part="ranks found while training", factor=30.4, of="parameters"),

@@ -24,3 +24,11 @@ OPTIMIZED_INT8_TOP1_AGREEMENT = 0.995
 EIGHT_BIT_RELATIVE_L2 = 0.05
 """Weights rounded to 8 bits per channel: half a step of 1/127 of the largest weight, 0.4 % of it.
 A channel with one outlier among weights ten times smaller has ten times that error."""
+
+INTERPRETER_RELATIVE = 1e-5
+"""A graph in torch against onnxruntime, both float32: largest difference of an output, as a share
+of its largest entry (of 1 where that is smaller). Another order of summation in each operator."""
+
+INTERPRETER_HALF_RELATIVE = 2.0**-9
+"""Likewise with float16: onnxruntime keeps float32 between operators, torch rounds after each to
+11 bits."""

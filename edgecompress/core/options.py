@@ -130,7 +130,7 @@ class HealOptions:
     epochs: int = 20
     slice_epochs: int = 1
     learning_rate: float = 1e-3
-    batch: int = 128
+    batch: int = 64
     temperature: float = 4.0
     held_back: float = 0.1
     samples: int | None = None

@@ -210,7 +210,8 @@ class TrainingReport:
         parameters_target: That the controller drove to; None if none.
         storage_bits: Of all parameters at the end, as a device would store them.
         scores: On held-back and on test data.
-        memory: For one batch size or more.
+        batch: Samples of a step, over all processes.
+        memory: For several batch sizes, ``batch`` among them; empty without a backward pass.
         factors: What each part of the method saves.
         stored: What is stored at which width; empty in float32.
         history: By epoch, those of a resumed run included.
@@ -247,6 +248,7 @@ class TrainingReport:
     parameters_target: int | None = None
     storage_bits: float
     scores: tuple[TrainingScore, ...]
+    batch: int
     memory: tuple[MemoryTable, ...]
     factors: tuple[MemoryFactor, ...]
     stored: tuple[StoredNumbers, ...] = ()

@@ -14,6 +14,7 @@ from edgecompress.core.training_report import (
     DataFact,
     EpochRecord,
     ExportCheck,
+    MemoryTable,
     TrainedLayer,
     TrainingReport,
     TrainingScore,
@@ -108,8 +109,11 @@ def training_report(
         parameters_target=trained.target,
         storage_bits=bits,
         scores=trained.scores,
+        batch=options.batch,
         memory=memory,
-        factors=tuple(memory_factors(dense, trained.parameters_start, end, bits, memory)),
+        factors=tuple(
+            memory_factors(dense, trained.parameters_start, end, bits, _at(memory, options.batch))
+        ),
         stored=tuple(stored_rows(stored)) if stored else (),
         history=tuple(_epoch(fact) for fact in result.history),
         score_name=result.score_name,
@@ -174,6 +178,10 @@ def _skips(subject: Subject) -> Iterator[Skip]:
         reason = getattr(fact, "reason", "")
         if reason:
             yield Skip(fact.name, reason, fact.dense_count)
+
+
+def _at(memory: tuple[MemoryTable, ...], batch: int) -> MemoryTable | None:
+    return next((one for one in memory if one.batch == batch), None)
 
 
 def _epoch(fact: object) -> EpochRecord:
@@ -247,7 +255,7 @@ def _text(value: object) -> str:
         case float():
             return f"{value:g}"
         case tuple() | list():
-            return "x".join(_text(item) for item in value) or "none"
+            return ":".join(_text(item) for item in value) or "none"
         case dict():
             return " ".join(f"{key}={_text(item)}" for key, item in value.items() if item)
         case _:

@@ -72,7 +72,7 @@ def read_lesson(request: TrainRequest, preprocess: Preprocess | None) -> tuple[L
     request.progress(f"reading {request.data}", 0, 0)
     read = load_training_samples(
         request.data,
-        {"input": _input_type(request)},
+        _input_types(request),
         preprocess=preprocess,
         input_shapes=request.input_shapes,
         seed=request.options.seed,
@@ -80,11 +80,12 @@ def read_lesson(request: TrainRequest, preprocess: Preprocess | None) -> tuple[L
     return read, _lesson(request, read, request.data)
 
 
-def _input_type(request: TrainRequest) -> str | None:
-    """What the network takes: floats, or, if it can, whatever the samples are."""
-    if request.arch is None:
-        return None
-    return None if "tokens" in architecture_of(request.arch).kinds else "float32"
+def _input_types(request: TrainRequest) -> dict[str, str | None]:
+    """What the network takes, by input: floats, or, if it can, whatever the samples are."""
+    kinds = architecture_of(request.arch).kinds if request.arch else ("tokens",)
+    if "categories" in kinds:
+        return {"dense": "float32", "categories": "int64"}
+    return {"input": None if "tokens" in kinds else "float32"}
 
 
 def _lesson(request: TrainRequest, read: Learnable, where: str) -> Lesson:
@@ -92,10 +93,14 @@ def _lesson(request: TrainRequest, read: Learnable, where: str) -> Lesson:
     names, inputs = tuple(read.arrays), tuple(read.arrays.values())
     if read.labels is None and inputs[0].dtype.kind == "i" and _can_predict_tokens(request):
         return _next_tokens(names, inputs[0], where)
-    check_labels(read.labels, where)
-    if read.labels is None:
-        raise DataInvalid("the samples have no labels", where=where)
-    return Lesson(names=names, inputs=inputs, targets=read.labels, task="classification")
+    labels = check_labels(read.labels, where)
+    if "categories" not in names:
+        return Lesson(names=names, inputs=inputs, targets=labels, task="classification")
+    if int(labels.max()) > 1:
+        raise DataInvalid(f"clicks are 0 or 1, not {labels.max()}", where=where)
+    if int(read.arrays["categories"].min()) < 0:
+        raise DataInvalid("categories start at 0", where=where)
+    return Lesson(names=names, inputs=inputs, targets=labels, task="click")
 
 
 def _can_predict_tokens(request: TrainRequest) -> bool:
@@ -125,13 +130,33 @@ def read_test(
     request.progress(f"reading {request.test_data}", 0, 0)
     test = load_test_samples(request.test_data, read.inputs, preprocess=preprocess)
     tested = _lesson(request, test, request.test_data)
-    most, known = int(tested.targets.max()), int(lesson.targets.max())
-    if most > known:
-        raise DataInvalid(
-            f"the test data have class {most}; the training data end at {known}",
-            where=request.test_data,
-        )
+    _check_known(tested, lesson, request.test_data)
     return test, tested
+
+
+def _check_known(tested: Lesson, lesson: Lesson, where: str) -> None:
+    """Refuse numbers that name something which the network has never heard of.
+
+    Raises:
+        DataInvalid: A class, a token or a category is above those of the training data.
+    """
+    found, known = sample_shape(tested), sample_shape(lesson)
+    pairs = [
+        ("class", found.classes, known.classes),
+        ("token", found.vocabulary, known.vocabulary),
+        *(
+            (f"category of table {place}", new, old)
+            for place, (new, old) in enumerate(
+                zip(found.cardinalities, known.cardinalities, strict=True)
+            )
+        ),
+    ]
+    for what, new, old in pairs:
+        if new is not None and old is not None and new > old:
+            raise DataInvalid(
+                f"the test data have {what} {new - 1}; the training data end at {old - 1}",
+                where=where,
+            )
 
 
 def architecture_of(name: str) -> Architecture:
@@ -149,11 +174,10 @@ def sample_shape(lesson: Lesson) -> SampleShape:
     """What a network for these samples has to know."""
     from edgecompress.training.architectures import SampleShape
 
-    tokens = lesson.inputs[0].dtype.kind == "i"
     classes = vocabulary = None
     if lesson.task == "classification":
         classes = int(lesson.targets.max()) + 1
-    if tokens:
+    if lesson.inputs[0].dtype.kind == "i":
         vocabulary = int(lesson.inputs[0].max()) + 1
     if lesson.task == "next-token":
         vocabulary = max(vocabulary or 0, int(lesson.targets.max()) + 1)
@@ -162,4 +186,9 @@ def sample_shape(lesson: Lesson) -> SampleShape:
         dtypes=tuple(array.dtype.name for array in lesson.inputs),
         classes=classes,
         vocabulary=vocabulary,
+        cardinalities=(
+            tuple(int(size) + 1 for size in lesson.inputs[1].max(axis=0))
+            if lesson.task == "click"
+            else ()
+        ),
     )

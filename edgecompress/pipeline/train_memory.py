@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgecompress.core.training import TrainOptions
@@ -66,10 +66,9 @@ def memory_tables(
 
 def _table(account: StepAccount, options: TrainOptions, stored: StoredBits | None) -> MemoryTable:
     predicted = account.dense is not None and account.ours is not None
-    dense, ours = (_sizes(one) for one in (account.dense, account.ours))
     measured = [_sizes(one) for one in (account.dense_measured, account.ours_measured)]
-    if not predicted:
-        dense, ours = measured
+    dense = _sizes(account.dense) or measured[0]
+    ours = _sizes(account.ours) or measured[1]
     narrow = _narrow(stored, options, ours) if stored else {}
     rows = [
         MemoryRow(
@@ -127,25 +126,34 @@ def _ratio(before: float, after: float) -> float | None:
 
 
 def memory_factors(
-    dense: int, start: int, end: int, bits: float, memory: Sequence[MemoryTable]
+    dense: int, start: int, end: int, bits: float, memory: MemoryTable | None
 ) -> Iterator[MemoryFactor]:
-    """Which part of the method makes what how many times smaller."""
-    whole = dense * FLOAT_BITS
+    """Which part of the method makes what how many times smaller.
+
+    Args:
+        dense, start, end: Parameters of the dense network, and of ours before and after.
+        bits: That ours is stored in.
+        memory: Of a training step; None if nothing is known of it.
+    """
     yield MemoryFactor(part="tensor factors", factor=dense / start, of="parameters")
     if start != end:
         yield MemoryFactor(part="ranks that fell", factor=start / end, of="parameters")
     if bits != end * FLOAT_BITS:
         yield MemoryFactor(
-            part="numbers of few bits", factor=end * FLOAT_BITS / bits, of="a parameter's bits"
+            part="numbers of few bits", factor=end * FLOAT_BITS / bits, of="bits of a parameter"
         )
-    yield MemoryFactor(part="together", factor=whole / bits, of="what the network is stored in")
-    for row in memory[0].rows if memory else ():
-        if row.name == "model" and row.factor is not None:
-            kinds = "parameters, gradients and optimizer state"
-            kinds += ", masters" if any(one.name == "masters" for one in memory[0].rows) else ""
-            yield MemoryFactor(part="together, while it trains", factor=row.factor, of=kinds)
-    for one in memory:
-        for row in one.rows:
-            if row.name == "total" and row.factor is not None:
-                of = f"those and activations, batch {one.batch}"
-                yield MemoryFactor(part="with activations", factor=row.factor, of=of)
+    whole = dense * FLOAT_BITS
+    yield MemoryFactor(part="together", factor=whole / bits, of="bits of the network")
+    if memory is None:
+        return
+    rows = {row.name: row.factor for row in memory.rows}
+    kinds = "parameters, masters," if "masters" in rows else "parameters,"
+    named = {
+        "model": f"{kinds} gradients and optimizer state",
+        "activations": f"activations, batch {memory.batch}",
+        "total": f"all of these, batch {memory.batch}",
+    }
+    for name, of in named.items():
+        found = rows.get(name)
+        if found is not None:
+            yield MemoryFactor(part="a training step", factor=found, of=of)

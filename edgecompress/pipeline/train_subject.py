@@ -63,7 +63,8 @@ def make_subject(request: TrainRequest, lesson: Lesson) -> Subject:
         raise UsageError("no network is named")
     if request.start is not None:
         assemble.weights_from(network, request.start, name)
-    assemble.check_forward(network, lesson.inputs, sample.classes)
+    if assemble.has_storage(network):
+        assemble.check_forward(network, lesson.inputs, sample.classes)
     dense = copy.deepcopy(network)
     try:
         made = tensorize(
@@ -74,6 +75,10 @@ def make_subject(request: TrainRequest, lesson: Lesson) -> Subject:
         )
     except ValueError as error:
         raise ConfigurationInvalid(str(error), where="train.tensorize") from error
+    if not assemble.has_storage(network):
+        raise ConfigurationInvalid(
+            "a table is too large to be trained dense", hint="let it become factors: --format auto"
+        )
     return Subject(name=name, network=network, dense=dense, made=made)
 
 

@@ -81,6 +81,11 @@ def load_training_samples(
         InputOutputFailed: A file cannot be opened.
     """
     refuse_random(spec, "--data")
+    if preprocess is not None and len(dtypes) > 1:
+        raise DataInvalid(
+            f"preprocess works on networks with one input; this one has {', '.join(dtypes)}",
+            hint="store the samples as the network takes them",
+        )
     shapes = dict(input_shapes or {})
     unread = {name: _unread(spec, name, shapes.get(name)) for name in dtypes}
     raw, preprocess = read_stored(Path(spec), unread, preprocess, Pick(limit=None, seed=seed))
@@ -114,23 +119,22 @@ def refuse_random(spec: str, option: str) -> None:
         raise DataInvalid(f"{spec} has no labels: nothing can be learned from it", where=option)
 
 
-def check_labels(learned: Array | None, where: str) -> int:
-    """Number of classes that labels name.
+def check_labels(labels: Array | None, where: str) -> Array:
+    """The labels, if there are some to learn.
 
     Raises:
-        DataInvalid: There are no labels, or fewer than two classes.
+        DataInvalid: There are none, or all are the same.
     """
-    if learned is None:
+    if labels is None:
         raise DataInvalid(
             "the samples have no labels, and a classifier learns from them",
             where=where,
             hint="an array 'y' or 'labels' beside the samples in the npz, a labels-idx1 file "
             "beside the images, or a folder for each class",
         )
-    classes = int(learned.max()) + 1
-    if classes < 2:
+    if int(labels.max()) == 0:
         raise DataInvalid("all labels are 0: there is nothing to tell apart", where=where)
-    return classes
+    return labels
 
 
 def check_pictures(shape: Shape, where: str) -> None:

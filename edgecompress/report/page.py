@@ -129,6 +129,7 @@ class Plot:
         x_label, y_label: What the axes stand for, with units.
         series: In the order of the legend.
         log_x, log_y: Logarithmic axes; all numbers on them are above 0.
+        whole_x: The horizontal axis counts something: no fractions on it.
     """
 
     title: str
@@ -137,6 +138,7 @@ class Plot:
     series: tuple[Series, ...]
     log_x: bool = False
     log_y: bool = False
+    whole_x: bool = False
 
 
 Section = Table | Lines | Bars | Plot

@@ -63,6 +63,8 @@ def draw_svg(plot: Plot) -> str:
         if plot.log_x:
             axes.set_xscale("log")
             _label_ratios(axes.xaxis)
+        elif plot.whole_x:
+            axes.locator_params(axis="x", integer=True)
         if plot.log_y:
             axes.set_yscale("log")
             _label_ratios(axes.yaxis)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from edgecompress.core.training_report import (
     EpochRecord,
+    MemoryRow,
     MemoryTable,
     TrainedLayer,
     TrainingReport,
@@ -46,9 +47,11 @@ def _sections(report: TrainingReport) -> Iterator[Section]:
     yield warnings_section(report.warnings)
     yield _scores(report)
     yield _layers(report.layers)
-    for memory in report.memory:
-        yield _memory(memory)
     yield _factors(report)
+    for memory in report.memory:
+        if memory.batch == report.batch:
+            yield _memory(memory)
+    yield _batches(report)
     yield _stored(report)
     yield _history(report)
     yield from training_plots(report)
@@ -190,13 +193,36 @@ def _memory(memory: MemoryTable) -> Table:
         cells += [figures.size(row.ours_bytes)]
         cells += [_size(row.ours_measured_bytes)] if measured else []
         cells += [_size(row.stored_bytes)] if stored else []
-        cells += ["" if row.factor is None else f"{figures.short_times(row.factor)}x"]
+        cells += [_less(row)]
         rows.append(cells)
     source = "predicted from shapes" if memory.predicted else "measured: only a run can tell"
     note = f"{source}; measured: bytes that the allocator gave out, in float32"
     samples = "sample" if memory.batch == 1 else "samples"
     title = f"Memory of a training step of {memory.batch} {samples}"
     return table(title, columns, rows, note if measured else source)
+
+
+def _batches(report: TrainingReport) -> Table:
+    """Totals and peaks for all batch sizes; activations grow with the batch, the rest does not."""
+    columns = [Column("batch", right=True)]
+    for title in ("total dense", "trained", "less", "peak dense", "trained", "less"):
+        columns.append(Column(title, right=True))
+    rows = []
+    for memory in report.memory:
+        cells = [figures.count(memory.batch)]
+        for row in memory.rows:
+            if row.name in ("total", "peak"):
+                ours = row.ours_bytes if row.stored_bytes is None else row.stored_bytes
+                cells += [figures.size(row.dense_bytes), figures.size(ours), _less(row)]
+        rows.append(cells)
+    note = "total: parameters, gradients, optimizer state and activations"
+    if report.stored:
+        note += "; in few bits, the peak in float32"
+    return table("Memory of a training step over the batch", columns, rows, note)
+
+
+def _less(row: MemoryRow) -> str:
+    return "" if row.factor is None else f"{figures.short_times(row.factor)}x"
 
 
 def _size(bytes_: float | None) -> str:

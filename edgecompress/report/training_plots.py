@@ -19,6 +19,7 @@ def training_plots(report: TrainingReport) -> Iterator[Plot]:
     yield Plot(
         title="Loss",
         x_label="epoch",
+        whole_x=True,
         y_label="loss",
         series=(
             Series("training", epochs, tuple(one.loss for one in history)),
@@ -28,6 +29,7 @@ def training_plots(report: TrainingReport) -> Iterator[Plot]:
     yield Plot(
         title="Parameters while it trained",
         x_label="epoch",
+        whole_x=True,
         y_label="parameters of the network",
         series=(
             Series("trained", epochs, tuple(float(one.parameters) for one in history)),
@@ -37,6 +39,7 @@ def training_plots(report: TrainingReport) -> Iterator[Plot]:
     yield Plot(
         title="Ranks while it trained",
         x_label="epoch",
+        whole_x=True,
         y_label="sum of the ranks of a layer",
         series=tuple(_ranks(report, epochs)),
     )
@@ -47,7 +50,9 @@ def _validation(history: Sequence[EpochRecord]) -> Iterator[Series]:
     judged = [(float(one.epoch), one.validation_loss) for one in history]
     known = [(epoch, loss) for epoch, loss in judged if loss is not None]
     if known:
-        yield Series("validation", *(tuple(column) for column in zip(*known, strict=True)))
+        yield Series(
+            "validation", tuple(epoch for epoch, _ in known), tuple(loss for _, loss in known)
+        )
 
 
 def _target(report: TrainingReport, epochs: tuple[float, ...]) -> Iterator[Series]:

@@ -158,6 +158,11 @@ def user_network(factory: str, *, trust_input: bool, seed: int) -> nn.Module:
         return network_of(factory, trust_input=trust_input)
 
 
+def has_storage(network: nn.Module) -> bool:
+    """Whether all parameters have numbers; those of the largest tables are made as factors only."""
+    return not any(parameter.is_meta for parameter in network.parameters())
+
+
 def parameter_count(network: nn.Module) -> int:
     """Numbers that training changes."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -10,6 +10,7 @@ import dataclasses
 import io
 import json
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ def read_checkpoint(path: Path) -> State | None:
     """
     wrong = ConfigurationInvalid("not the state of a training run", where=str(path))
     try:
+        if path.exists() and not zipfile.is_zipfile(path):
+            raise wrong
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None

@@ -121,6 +121,7 @@ class _Loop:
         _remove_sampling(session.network)
         network = session.network
         if session.outline is not None:
+            _remove_sampling(session.outline)
             network = gathered_into(session.outline, network)
         network.eval()
         return TrainingResult(

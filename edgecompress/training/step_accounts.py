@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from edgecompress.core.training import TrainOptions
 from edgecompress.training.batches import TrainingData
+from edgecompress.training.low_precision.apply import bake_precision
 from edgecompress.training.low_precision.storage import StoredBits, stored_bits
 from edgecompress.training.memory import (
+    Loss,
     MakeOptimizer,
     StepMemory,
     measure_memory,
@@ -30,14 +32,14 @@ class StepAccount:
     Attributes:
         batch: Samples.
         dense, ours: Predicted; None where only a measurement tells.
-        dense_measured, ours_measured: At the allocator.
+        dense_measured, ours_measured: At the allocator; None for a network without storage.
     """
 
     batch: int
     dense: StepMemory | None
     ours: StepMemory | None
-    dense_measured: StepMemory
-    ours_measured: StepMemory
+    dense_measured: StepMemory | None
+    ours_measured: StepMemory | None
 
 
 def step_accounts(
@@ -66,7 +68,7 @@ def step_accounts(
         batch = _batch(data, size)
         maker = _maker(options)
         predicted = [_predicted(network, batch, loss, maker) for network in pair]
-        measured = [measure_memory(network, batch, loss, maker) for network in pair]
+        measured = [_measured(network, batch, loss, maker) for network in pair]
         accounts.append(
             StepAccount(
                 batch=size,
@@ -88,23 +90,29 @@ def stored_account(network: nn.Module, data: TrainingData, options: TrainOptions
         *given, wanted = _batch(data, 2)
         objective(data.task).loss(trained(*given), wanted).backward()  # type: ignore[no-untyped-call]
         updater.step()
-    return stored_bits(trained, updater)  # type: ignore[arg-type]
+    return stored_bits(trained, updater)
 
 
 def _predicted(
-    network: nn.Module, batch: tuple[Tensor, ...], loss: object, maker: MakeOptimizer
+    network: nn.Module, batch: tuple[Tensor, ...], loss: Loss, maker: MakeOptimizer
 ) -> StepMemory | None:
     try:
-        return predict_memory(network, batch, loss, maker)  # type: ignore[arg-type]
+        return predict_memory(network, batch, loss, maker)
     except NotImplementedError:
         return None
 
 
-def _in_float(network: nn.Module) -> nn.Module:
-    """A copy on the CPU that computes in float32."""
-    from edgecompress.training.low_precision.apply import bake_precision
+def _measured(
+    network: nn.Module, batch: tuple[Tensor, ...], loss: Loss, maker: MakeOptimizer
+) -> StepMemory | None:
+    if any(parameter.is_meta for parameter in network.parameters()):
+        return None
+    return measure_memory(network, batch, loss, maker)
 
-    free = copy.deepcopy(network).cpu()
+
+def _in_float(network: nn.Module) -> nn.Module:
+    """A copy that computes in float32."""
+    free = copy.deepcopy(network)
     bake_precision(free)
     return free
 

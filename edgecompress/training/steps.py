@@ -47,8 +47,9 @@ def batch_gradients(session: Session, rows: Tensor, weight: float) -> Tensor:
     inputs, target = session.train.take(mine)
     loss = session.judge.loss(session.parallel(*inputs), target)
     whole = loss if session.team.size == 1 else loss * (share * session.team.size)
-    if session.adaptation is not None:
-        whole = whole + session.adaptation.penalty()
+    penalty = _penalty(session)
+    if penalty is not None:
+        whole = whole + penalty
     whole.backward()  # type: ignore[no-untyped-call]
     if session.outline is not None:
         session.team.average_gradients(whole_parameters(session.network))
@@ -66,9 +67,8 @@ def _blind_step(session: Session, rows: Tensor, weight: float) -> Tensor:
         loss = session.judge.loss(session.network(*inputs), target)
         loss = _whole_loss(session, loss, share)
         seen.append(loss)
-        if session.adaptation is not None:
-            return loss + session.adaptation.penalty()
-        return loss
+        penalty = _penalty(session)
+        return loss if penalty is None else loss + penalty
 
     with torch.no_grad():
         session.optimizer.step(closure)
@@ -83,6 +83,14 @@ def _my_part(session: Session, rows: Tensor, weight: float) -> tuple[Tensor, flo
     if not len(mine):
         return rows[:1], 0.0
     return mine, session.train.weight(mine) / weight
+
+
+def _penalty(session: Session) -> Tensor | None:
+    """The price of the factors now; None where there is none."""
+    adaptation = session.adaptation
+    if adaptation is None or not adaptation.layers or adaptation.weight == 0:
+        return None
+    return adaptation.penalty()
 
 
 def _whole_loss(session: Session, loss: Tensor, share: float) -> Tensor:

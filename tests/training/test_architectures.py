@@ -1,4 +1,4 @@
-"""Architectures: sizes that papers state, gradients in every weight, and files that run elsewhere."""
+"""Architectures: sizes that papers state, gradients everywhere, and files that run elsewhere."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ CASES = [
     ("transformer", SPEECH),
     ("transformer", TEXT),
 ]
+
+
+QUICK = [("resnet20", COLOUR), ("transformer", TEXT)]
+"""Between them they have every kind of layer."""
 
 
 def _build(name: str, sample: SampleShape, seed: int = 0, **choices: object) -> nn.Module:
@@ -107,7 +111,13 @@ def test_logits_start_at_the_size_of_inputs(name: str, sample: SampleShape) -> N
     assert 0.1 < spread < 4.0
 
 
-@pytest.mark.parametrize(("name", "sample"), CASES)
+@pytest.mark.parametrize(
+    ("name", "sample"),
+    [
+        pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow, id=f"{case[0]}-{k}")
+        for k, case in enumerate(CASES)
+    ],
+)
 def test_exported_file_runs_in_onnxruntime_with_any_batch(name: str, sample: SampleShape) -> None:
     network = _build(name, sample).eval()
     x = _input(sample, 3)

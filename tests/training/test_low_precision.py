@@ -174,3 +174,145 @@ def test_two_core_matrix_train_is_integer_true() -> None:
     for core, total in zip(layer.factorization.cores, wanted, strict=True):
         gradient = narrowed(total, 16)
         agrees(core.grad.reshape(gradient.codes.shape), gradient)  # type: ignore[union-attr]
+
+
+def test_convolution_is_integer_true() -> None:
+    """Truth: three kernels by hand on int64 codes, the middle one strided and padded."""
+    factorization = load_format("tt")(Folding(rows=(5,), columns=(4,), kernel=(3, 3)), (3, 2))
+    factorization.reset(0.2, torch.Generator().manual_seed(1))
+    layer = TensorizedConv2d(factorization, numbers((5,), 2, 0.1), (2, 1), (1, 1), (1, 1))
+    apply_precision(nn.Sequential(layer), OPTIONS, seed=0)
+    x = numbers((2, 4, 7, 6), 3)
+    y = layer(x)
+    first, middle, last = (coded(c.detach().numpy(), 4) for c in factorization.cores)
+    a = narrowed(Codes(first.codes[0], first.exponent), 8)
+    k = narrowed(Codes(middle.codes.reshape(3, 3, 3, 2), middle.exponent), 8)
+    c = narrowed(Codes(last.codes[..., 0], last.exponent), 8)
+    state = narrowed(product("nihw,ir->nrhw", coded(x.numpy(), 8), a), 8)
+    padded = np.pad(state.codes, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))[:, :, ::2]
+    state = narrowed(product("nrhwuv,ruvs->nshw", Codes(windows, state.exponent), k), 8)
+    bias = coded(layer.bias.detach().numpy()[:, None, None], 8)  # type: ignore[union-attr]
+    agrees(y, narrowed(with_bias(product("nshw,so->nohw", state, c), bias), 8))
+
+
+def test_table_rounds_factors_and_rows() -> None:
+    """Truth: rows of the table that the rounded cores make, in float64 by numpy."""
+    factorization = load_format("ttm")(Folding(rows=(6, 7), columns=(2, 3)), (4,))
+    factorization.reset(0.3, torch.Generator().manual_seed(1))
+    layer = TensorizedEmbedding(factorization)
+    apply_precision(nn.Sequential(layer), OPTIONS, seed=0)
+    rows = torch.tensor([[0, 41], [17, 3]])
+    first, last = (coded(core.detach().numpy(), 4) for core in factorization.cores)
+    table = product("aick,kjdb->ijcd", first, last)
+    table = Codes(table.codes.reshape(42, 6), table.exponent)
+    found = layer(rows)
+    agrees(found, narrowed(Codes(table.codes[rows.numpy()], table.exponent), 8))
+    found.sum().backward()
+    assert all(core.grad is not None for core in factorization.cores)
+
+
+def test_dense_layers_are_covered_and_the_rest_is_named() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3 * 4 * 4, 5)
+    )
+    names = [name for name, _ in network.named_parameters()]
+    weight = network[3].weight
+    left = apply_precision(network, OPTIONS, seed=0)
+    assert left == ("1.weight", "1.bias")
+    assert isinstance(network[0], RoundedConv2d)
+    assert isinstance(network[3], RoundedLinear)
+    assert network[3].weight is weight
+    assert [name for name, _ in network.named_parameters()] == names
+    x = numbers((4, 48), 0)
+    wanted = product("bi,oi->bo", coded(x.numpy(), 8), coded(weight.detach().numpy(), 4))
+    bias = coded(network[3].bias.detach().numpy(), 8)
+    agrees(network[3](x), narrowed(with_bias(wanted, bias), 8))
+
+
+def test_baked_network_has_the_values_of_the_codes() -> None:
+    network = nn.Sequential(linear("tt", Folding((4,), (6,)), (3,)), nn.Linear(4, 2))
+    apply_precision(network, OPTIONS, seed=0)
+    dense = network[0].factorization.dense().detach().clone()
+    head = coded(network[1].weight.detach().numpy(), 4)
+    bake_precision(network)
+    assert type(network[1]) is nn.Linear
+    assert network[0].precision is None
+    assert not len(network[0].factorization.views)
+    torch.testing.assert_close(network[0].factorization.dense(), dense, rtol=0, atol=0)
+    agrees(network[1].weight, head)
+
+
+def test_evaluation_keeps_the_grid_of_training() -> None:
+    """What a sample gives does not depend on its batch; no gradient where it is cut off."""
+    network, layer = precise(linear("tt", Folding((3, 4), (5, 6)), (4, 7, 3)))
+    small = numbers((8, 30), 1)
+    layer(small)
+    network.eval()
+    large = torch.cat([small, 100 * small]).requires_grad_()
+    y = layer(large)
+    torch.testing.assert_close(y[:8], layer(small), rtol=0, atol=0)
+    y.sum().backward()
+    assert large.grad is not None
+    end = 127 * 2.0 ** fitting_exponent(float(small.abs().max()), 8)
+    outside = large.detach().abs() > end * (1 + 1 / 254)
+    assert outside.any()
+    assert not large.grad[outside].any()
+    assert large.grad[:8].any()
+
+
+def test_exponents_reach_and_are_the_finest() -> None:
+    """Truth: the definition, 2^e * 7 >= peak > 2^(e - 1) * 7."""
+    for peak in (7.0, 7.0001, 6.9999, 0.875, 3e-9, 1.0, 14.0):
+        exponent = fitting_exponent(peak, 4)
+        assert 7 * 2.0**exponent >= peak * (1 - 1e-7)
+        assert 7 * 2.0 ** (exponent - 1) < peak
+    assert largest_code(4) == 7
+    assert fitting_exponent(7.0, 4) == 0
+
+
+def test_zero_and_diverged_tensors() -> None:
+    assert not Rounder(4)(torch.zeros(3)).any()
+    assert Rounder(4)(torch.tensor([1.0, float("inf")])).isnan().all()
+    assert Rounder(4)(torch.tensor([1.0, float("nan")])).isnan().all()
+    network, layer = precise(linear("tt", Folding((3,), (4,)), (2,)))
+    nn.init.zeros_(layer.bias)
+    for core in layer.factorization.cores:
+        nn.init.zeros_(core)
+    y = network(torch.zeros(2, 4))
+    y.sum().backward()
+    assert not y.any()
+    assert all(p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_stochastic_rounding_is_exact_in_the_mean_and_on_the_grid() -> None:
+    """Truth: each draw is a neighbour, the mean of n draws within 5 standard errors."""
+    values = torch.tensor([0.3, -0.7, 2.0, 6.99, -7.0]).repeat(20000, 1)
+    found = Rounder(4, stream(1, "x")).at(values, 0)
+    assert set((found - values.floor()).unique().tolist()) <= {0.0, 1.0}
+    torch.testing.assert_close(found.mean(0), values[0], rtol=0, atol=5 * 0.5 / 20000**0.5)
+    assert torch.equal(found[:, 2], values[:, 2])
+    again = Rounder(4, stream(1, "x")).at(values, 0)
+    assert torch.equal(found, again)
+
+
+def test_stochastic_run_continues_from_its_state() -> None:
+    """Copies of network and streams give the same bits, a further pass other ones."""
+    options = PrecisionOptions(rounding="stochastic")
+    network, _ = precise(linear("ttm", Folding((6, 2), (3, 5)), (2,)), options)
+    x = numbers((7, 15), 1)
+    network(x)
+    twin = copy.deepcopy(network)
+    assert torch.equal(network(x), twin(x))
+    assert not torch.equal(network(x), network(x))
+    network.eval()
+    assert torch.equal(network(x), network(x))
+
+
+@pytest.mark.parametrize(
+    ("field", "bits"),
+    [("factor_bits", 2), ("activation_bits", 3), ("gradient_bits", 20), ("master_bits", 4)],
+)
+def test_widths_out_of_range_are_refused(field: str, bits: int) -> None:
+    with pytest.raises(ConfigurationInvalid, match=f"{field} is {bits}"):
+        apply_precision(nn.Linear(2, 2), PrecisionOptions(**{field: bits}), seed=0)

@@ -122,7 +122,7 @@ def test_target_is_reached_before_settling_and_the_network_still_learns(format_n
     network = classifier(format_name)
     start = sum(p.numel() for p in network.parameters())
     least = RankAdaptation(network, AdaptationOptions(), samples=1, epochs=1).least_parameters()
-    target = (start + 2 * least) // 3
+    target = (start + least) // 2
     options = AdaptationOptions(target_params=target, warm_up=(0.0, 0.3), settle=0.5)
     run = Training.of(network, options, 12)
     for number in range(12):
@@ -134,7 +134,7 @@ def test_target_is_reached_before_settling_and_the_network_still_learns(format_n
     assert least <= reached <= target
     assert [part.ranks for _, part in run.adaptation.layers] == ranks
     assert run.adaptation.penalty().item() == 0
-    assert accuracy(network) > 0.9
+    assert accuracy(network) > 0.6  # four classes; a dead layer gives 0.25
     # As near as one step allows: one more index of any bond would not fit.
     for _, part in run.adaptation.layers:
         shapes = type(part).core_shapes
@@ -145,6 +145,21 @@ def test_target_is_reached_before_settling_and_the_network_still_learns(format_n
             started_higher = rank < min(6, type(part).max_ranks(part.folding)[bond])
             if legal and started_higher and format_name in ("cp", "ttm"):
                 assert reached + more > target
+
+
+def test_penalty_that_kills_too_much_does_not_take_the_network_below_its_target() -> None:
+    network = classifier("ttm")
+    start = [part.ranks[0] for part in network.modules() if isinstance(part, Factorization)]
+    options = AdaptationOptions(
+        strength=1e3, target_params=600, warm_up=(0.0, 0.0), settle=0.5, cut_at=0.9
+    )
+    run = Training.of(network, options, 8)
+    for number in range(8):
+        run.epoch(number)
+    reached = run.adaptation.parameter_count()
+    assert reached <= 600
+    for (_, part), before in zip(run.adaptation.layers, start, strict=True):
+        assert part.ranks[0] == before or reached + part.count // part.ranks[0] > 600
 
 
 def test_changes_are_told_and_add_up() -> None:

@@ -27,9 +27,9 @@ def dense_network(seed: int = 0, *, dropout: float = 0.0) -> nn.Sequential:
     """16 -> 32 -> 4."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return nn.Sequential(
-            nn.Linear(FEATURES, 32), nn.ReLU(), nn.Dropout(dropout), nn.Linear(32, CLASSES)
-        )
+        # Dropout of nothing would still draw a mask.
+        mask = nn.Dropout(dropout) if dropout else nn.Identity()
+        return nn.Sequential(nn.Linear(FEATURES, 32), nn.ReLU(), mask, nn.Linear(32, CLASSES))
 
 
 def tensor_train_network(seed: int = 0, *, dropout: float = 0.0, rank: int = 6) -> nn.Sequential:

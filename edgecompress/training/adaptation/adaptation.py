@@ -125,8 +125,7 @@ class RankAdaptation:
         before = {name: part.ranks for name, part in self.layers}
         self._balance(optimizer)
         if self.controller.pressing(progress):
-            self._drop_dead(optimizer)
-            self._trim(progress, optimizer)
+            self._cut(progress, optimizer)
         for variances in self._variances.values():
             variances.refresh()
         self.settled = last
@@ -227,28 +226,35 @@ class RankAdaptation:
                 pool_moments(optimizer, part.parameters())
 
     @torch.no_grad()
-    def _drop_dead(self, optimizer: HasState | None) -> None:
-        for _, part in self.layers:
-            for bond in range(len(part.ranks)):
-                values = part.spectrum(bond)
-                alive = int((values > self.options.cut_at * values.max()).sum())
-                self._keep(part, bond, max(alive, self.options.floor), optimizer)
-
-    @torch.no_grad()
-    def _trim(self, progress: float, optimizer: HasState | None) -> None:
-        allowed = self.controller.ceiling(progress)
-        count = self.parameter_count()
-        if allowed is None or count <= allowed:
-            return
-        cores = sum(part.count for _, part in self.layers)
-        ranks = trimmed(
-            [_spectra(part) for _, part in self.layers],
-            allowed - (count - cores),
-            self.options.floor,
-        )
-        for (_, part), wanted in zip(self.layers, ranks, strict=True):
-            for bond, rank in enumerate(wanted):
+    def _cut(self, progress: float, optimizer: HasState | None) -> None:
+        """Let dead ranks go, but not below the target, and trim to what is allowed now."""
+        spectra = [_spectra(part) for _, part in self.layers]
+        alive = [self._alive(layer) for layer in spectra]
+        left = [layer.first(ranks) for layer, ranks in zip(spectra, alive, strict=True)]
+        rest = self.parameter_count() - sum(part.count for _, part in self.layers)
+        count = rest + sum(layer.count(layer.ranks) for layer in left)
+        target, allowed = self.options.target_params, self.controller.ceiling(progress)
+        wanted = alive
+        if target is not None and count < target:
+            wanted = trimmed(spectra, target - rest, self.options.floor)
+        elif allowed is not None and count > allowed:
+            wanted = trimmed(left, allowed - rest, self.options.floor)
+        for (_, part), ranks in zip(self.layers, wanted, strict=True):
+            for bond, rank in enumerate(ranks):
                 self._keep(part, bond, rank, optimizer)
+
+    def _alive(self, layer: Spectra) -> Shape:
+        """Ranks without the dead; shares are squares."""
+        least = self.options.cut_at**2
+        return layer.useful(
+            tuple(
+                max(
+                    sum(share > least * bond[0] for share in bond),
+                    min(self.options.floor, len(bond)),
+                )
+                for bond in layer.shares
+            )
+        )
 
     def _keep(self, part: Factorization, bond: int, rank: int, optimizer: HasState | None) -> None:
         """Cut a bond to its ``rank`` largest."""

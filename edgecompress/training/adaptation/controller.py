@@ -38,9 +38,10 @@ class Controller:
     """Decides the weight of the penalty and the parameters allowed at each moment.
 
     A size target lets the parameters fall along a ceiling to the target at `settle`; the strength
-    rises while the network is above the ceiling. A loss tolerance lets the strength rise while the
-    loss stays within its share of the least loss seen, and fall otherwise. With both, a loss out
-    of bounds stops the trimming, and the strength follows whichever relative gap is larger.
+    rises while the network is above the ceiling, and falls once the target is reached. A loss
+    tolerance lets the strength rise while the loss stays within its share of the least loss seen,
+    and fall otherwise. With both, a loss out of bounds stops the trimming, and the strength
+    follows whichever relative gap is larger.
 
     Args:
         options: What was asked.

@@ -81,7 +81,8 @@ SECOND_MOMENTS = frozenset({"exp_avg_sq", "max_exp_avg_sq"})
 def _memory(optimizer: HasState, parameter: nn.Parameter) -> MutableMapping[str, Any]:
     # Looked up without creating: optimiser state is a defaultdict.
     empty: dict[str, Any] = {}
-    return optimizer.state.get(parameter, empty)
+    memory: MutableMapping[str, Any] = optimizer.state.get(parameter, empty)
+    return memory
 
 
 def _cut_state(optimizer: HasState, parameter: nn.Parameter, old: Shape, kept: Tensor) -> None:

@@ -70,11 +70,12 @@ class SampledCores(nn.Module):
         """Posterior variances of a core's entries, differentiable; None: it is a point."""
         if str(core) not in self.log_sigma:
             return None
-        return torch.exp(2 * self.log_sigma[str(core)])
+        logs: Tensor = self.log_sigma[str(core)]
+        return torch.exp(2 * logs)
 
     def entropy(self) -> Tensor:
         """Sum of log sigma + 1/2 over all sampled entries; a scalar, differentiable."""
-        logs = list(self.log_sigma.values())
+        logs: list[Tensor] = list(self.log_sigma.values())
         entries = sum(part.numel() for part in logs)
         return torch.stack([part.sum() for part in logs]).sum() + 0.5 * entries
 

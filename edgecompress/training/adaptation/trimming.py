@@ -30,6 +30,11 @@ class Spectra:
         """Ranks as they are."""
         return tuple(len(bond) for bond in self.shares)
 
+    def first(self, ranks: Shape) -> Spectra:
+        """With so many of each bond left, the strongest."""
+        shares = zip(self.shares, ranks, strict=True)
+        return Spectra(self.kind, self.folding, tuple(bond[:rank] for bond, rank in shares))
+
     def count(self, ranks: Shape) -> int:
         """Numbers in the cores at these ranks."""
         return sum(prod(shape) for shape in self.kind.core_shapes(self.folding, ranks))

@@ -75,7 +75,8 @@ class RankVariances:
         """
         energies = self.energies()
         if not energies:
-            return next(iter(self.factorization.cores)).new_zeros(())
+            nothing: Tensor = next(iter(self.factorization.cores)).new_zeros(())
+            return nothing
         self._update(energies)
         terms = [
             0.5 * (energy / variance).sum()
@@ -113,7 +114,7 @@ class RankVariances:
         self.variances = [v.to(e, copy=True) for v, e in zip(variances, likes, strict=True)]
 
     def _square(self, core: int) -> Tensor:
-        square = self.factorization.cores[core].square()
+        square: Tensor = self.factorization.cores[core].square()
         if self.sampled is not None and (spread := self.sampled.variance(core)) is not None:
             return square + spread
         return square

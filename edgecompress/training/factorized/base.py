@@ -152,10 +152,14 @@ class Factorization(nn.Module, ABC):
 
     def factors(self) -> list[Tensor]:
         """The cores as this pass uses them."""
-        cores: list[Tensor] = list(self.cores)
+        cores = self.parameters_of_cores()
         for view in self._views():
             cores = view(cores)
         return cores
+
+    def parameters_of_cores(self) -> list[Tensor]:
+        """The cores as a list; faster than iterating the parameter list, which looks names up."""
+        return cast(list[Tensor], list(self.cores._parameters.values()))
 
     @abstractmethod
     def dense(self) -> Tensor:
@@ -228,4 +232,4 @@ class Factorization(nn.Module, ABC):
                 view.cut(core, axis, kept)
 
     def _views(self) -> list[CoreView]:
-        return [cast(CoreView, view) for view in self.views]
+        return cast(list[CoreView], list(self.views._modules.values()))

@@ -19,8 +19,14 @@ if TYPE_CHECKING:
 MEMORY_FACTOR = 4
 """An order may need so many times the least memory; MACs decide among those.
 
-Source: with 4, a 784-512 tensor train of rank 20 runs core by core up to batch 16 and in halves
-from there, as measured fastest in benchmarks/training/layer_speed.py.
+Source: a choice; a tensor train of rank 20 for 784-512 would run core by core at batch 1 by this
+alone, where its halves are 18 times the memory.
+"""
+CHAIN_PRICE = 2
+"""A MAC of the core-by-core order counts so many times: its products are small and batched.
+
+Source: measured: benchmarks/training/layer_speed.py; with 2 the faster of both is chosen for a
+tensor train of rank 20 for 784-512 from batch 1 to 256.
 """
 KEPT_SHARE = 16
 """States are kept for the backward pass when they are under 1/16 of what is kept anyway.
@@ -31,10 +37,17 @@ of the layer's MACs.
 
 
 def cheapest(orders: Sequence[Order]) -> Order:
-    """The order with the least MACs among those within `MEMORY_FACTOR` of the least memory."""
+    """The order with the least priced MACs among those within `MEMORY_FACTOR` of the least memory.
+
+    A MAC core by core costs `CHAIN_PRICE`; equal prices are decided by memory.
+    """
     least = min(order.saved + order.scratch for order in orders)
     fit = [o for o in orders if o.saved + o.scratch <= MEMORY_FACTOR * least]
-    return min(fit, key=lambda order: (order.macs, order.saved + order.scratch))
+    return min(fit, key=lambda order: (_price(order), order.saved + order.scratch))
+
+
+def _price(order: Order) -> int:
+    return order.macs * (CHAIN_PRICE if order.name == "pieces" else 1)
 
 
 def keeps(states: int, rows: int, inner: int, count: int) -> bool:

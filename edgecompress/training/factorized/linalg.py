@@ -126,39 +126,55 @@ def khatri_rao(factors: Sequence[Tensor]) -> Tensor:
     return state
 
 
-def cp_als(tensor: Tensor, rank: int, sweeps: int = 200) -> list[Tensor]:
+def cp_als(tensor: Tensor, rank: int, sweeps: int = 300) -> list[Tensor]:
     """CP factors by alternating least squares, norms held in check.
 
     Each step minimises the error plus a small multiple of the factors' squared norms, which keeps
     components from growing against each other; the multiple falls to rounding as sweeps go on, and
-    columns are rescaled to equal norms after each sweep.
+    columns are rescaled to equal norms after each sweep. Of three starts the best goes on.
 
     Args:
         tensor: float64, not zero everywhere.
         rank: At the least useful upper bound the exact factors are returned at once.
+        sweeps: At most, with those of the starts.
 
     Source: Carroll and Chang 1970 (alternating least squares); Li, Kindermann and Navasca 2013
     (regularised).
     """
     largest = max(range(tensor.dim()), key=lambda k: tensor.shape[k])
+    if tensor.dim() == 2:
+        u, s, vt = svd(tensor, rank)
+        factors = [u * s.sqrt(), vt.T * s.sqrt()]
+        return [torch.nn.functional.pad(f, (0, rank - f.shape[1])) for f in factors]
     if rank >= tensor.numel() // tensor.shape[largest]:
         return _exact_cp(tensor, largest, rank)
-    factors = _cp_start(tensor, rank)
-    scale = float(tensor.square().sum()) ** (1 / tensor.dim()) / rank
-    error = float("inf")
-    for sweep in range(sweeps):
-        ridge = max(1e-12, 1e-2 * 0.8**sweep) * max(scale, TINY)
-        for k in range(tensor.dim()):
+    trial = sweeps // 10
+    starts = [_als(tensor, _cp_start(tensor, rank, seed), range(trial)) for seed in range(3)]
+    factors = min(starts, key=lambda start: start[1])[0]
+    return _als(tensor, factors, range(trial, sweeps))[0]
+
+
+def _als(tensor: Tensor, factors: list[Tensor], sweeps: range) -> tuple[list[Tensor], float]:
+    """Sweeps of alternating least squares, and the squared error."""
+    energy = float(tensor.square().sum())
+    unfolded = [unfold(tensor, k) for k in range(tensor.dim())]
+    error, rank = float("inf"), factors[0].shape[1]
+    eye = torch.eye(rank, dtype=tensor.dtype, device=tensor.device)
+    for sweep in sweeps:
+        share = max(1e-12, 1e-2 * 0.8**sweep)
+        gram = projected = eye
+        for k, flat in enumerate(unfolded):
             others = [f for j, f in enumerate(factors) if j != k]
             gram = torch.stack([f.T @ f for f in others]).prod(0)
-            gram = gram + ridge * torch.eye(rank, dtype=gram.dtype, device=gram.device)
-            factors[k] = torch.linalg.solve(gram, (unfold(tensor, k) @ khatri_rao(others)).T).T
-        factors = equal_norms(factors)
-        new = float((khatri_rao(factors).sum(1) - tensor.reshape(-1)).square().sum())
-        if ridge <= 1e-9 * scale and new >= error * (1 - 1e-7):
+            ridge = share * float(gram.diagonal().mean()) + torch.finfo(gram.dtype).tiny
+            projected = flat @ khatri_rao(others)
+            factors[k] = torch.linalg.lstsq(gram + ridge * eye, projected.T).solution.T
+        inner = float((projected * factors[-1]).sum())
+        square = float((gram * (factors[-1].T @ factors[-1])).sum())
+        factors, before, error = equal_norms(factors), error, energy - 2 * inner + square
+        if share <= 1e-9 and error >= before - 1e-10 * energy:
             break
-        error = new
-    return factors
+    return factors, error
 
 
 def equal_norms(factors: Sequence[Tensor]) -> list[Tensor]:
@@ -182,16 +198,18 @@ def _exact_cp(tensor: Tensor, largest: int, rank: int) -> list[Tensor]:
     return [torch.nn.functional.pad(f, (0, rank - f.shape[1])) for f in factors]
 
 
-def _cp_start(tensor: Tensor, rank: int) -> list[Tensor]:
-    """Leading singular vectors of every unfolding, random columns beyond them; equal norms."""
-    generator = torch.Generator().manual_seed(0)
+def _cp_start(tensor: Tensor, rank: int, seed: int) -> list[Tensor]:
+    """Noisy leading singular vectors of every unfolding, random columns beyond them."""
+    generator = torch.Generator().manual_seed(seed)
     scale = (float(tensor.square().sum()) ** 0.5 / rank**0.5) ** (1 / tensor.dim())
     factors = []
     for k, size in enumerate(tensor.shape):
         u = svd(unfold(tensor, k))[0][:, :rank]
         extra = torch.randn(size, rank - u.shape[1], generator=generator, dtype=tensor.dtype)
         extra = extra.to(tensor.device) / size**0.5
-        mixed = 0.1 * torch.randn(size, u.shape[1], generator=generator, dtype=tensor.dtype)
+        mixed = (0.1 + seed) * torch.randn(
+            size, u.shape[1], generator=generator, dtype=tensor.dtype
+        )
         factors.append(scale * torch.cat([u + mixed.to(tensor.device) / size**0.5, extra], 1))
     return factors
 

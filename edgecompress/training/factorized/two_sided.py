@@ -177,7 +177,7 @@ class TwoSided(Factorization):
 
     def route(self, batch: int) -> Route:
         """How a pass on so many rows runs; remembered until a rank changes."""
-        key = (batch, *[core.numel() for core in self.cores])
+        key = (batch, *[core.numel() for core in self.parameters_of_cores()])
         route = self._routes.get(key)
         if route is None:
             if len(self._routes) > 64:

@@ -70,6 +70,16 @@ class Interpreter(nn.Module):
         found = ((name, self._parameters[attribute_name(name)]) for name in self._weights.found)
         return {name: value for name, value in found if value is not None}
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the graph's inputs."""
+        return self._scope.inputs
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the graph's outputs."""
+        return self._scope.outputs
+
     def forward(
         self, feeds: Mapping[str, Tensor], wanted: Sequence[str] | None = None
     ) -> dict[str, Tensor]:

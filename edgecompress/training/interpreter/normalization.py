@@ -121,4 +121,4 @@ def local_response_normalization(call: Call, x: Tensor) -> Tensor:
     total = torch.stack([wide.narrow(1, k, x.shape[1]) for k in range(size)]).sum(0)
     factor = call.get("bias", 1.0) + call.get("alpha", 0.0001) / size * total
     beta: float = call.get("beta", 0.75)
-    return x / factor**beta
+    return x / factor.pow(beta)

@@ -154,14 +154,14 @@ class LayerPrecision(nn.Module):
                 case Product() | Kernel():
                     place += 1
                     x, rule = self._prepared(layer, x, piece)
-                    weights = self._codes(piece.weight, weight_bits)
                     call = Call(
                         rule=rule,
                         site=self._site(place),
                         gradient=self.gradients,
                         biases=values,
-                        codes=(self.options.activation_bits, weights.bits),
-                        units=exponent + weights.exponent(piece.weight),
+                        codes=(self.options.activation_bits, weight_bits),
+                        weight_bits=self._codes(piece.weight, weight_bits),
+                        units=exponent + Rounder(weight_bits).exponent(piece.weight),
                         training=self.training,
                     )
                     bias = None
@@ -198,10 +198,10 @@ class LayerPrecision(nn.Module):
         zeros = (0, 0) if isinstance(padding, str) else pair(padding)
         return x, ConvolutionRule(pair(wide.stride), zeros, dilation, piece.group)
 
-    def _codes(self, weight: Tensor, bits: int) -> Rounder:
+    def _codes(self, weight: Tensor, bits: int) -> int:
         """The width that a rounded weight needs: a single core keeps that of factors."""
         narrow = Rounder(min(bits, self.options.factor_bits))
-        return narrow if torch.equal(narrow(weight), weight) else Rounder(bits)
+        return narrow.bits if torch.equal(narrow(weight), weight) else bits
 
     def _noise(self, wanted: bool) -> torch.Generator | None:
         return self.generator if wanted and self.options.rounding == "stochastic" else None

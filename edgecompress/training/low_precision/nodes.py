@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil, isfinite, log2
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -107,12 +107,14 @@ class ConvolutionRule:
     def back(self, x: Tensor, weight: Tensor, gradient: Tensor) -> Tensor:
         """(n, in, h, w)."""
         place = (self.stride, self.padding, self.dilation, self.group)
-        return conv2d_input(list(x.shape), weight, gradient, *place)
+        found = conv2d_input(list(x.shape), weight, gradient, *place)  # type: ignore[no-untyped-call]
+        return cast(Tensor, found)
 
     def across(self, x: Tensor, weight: Tensor, gradient: Tensor) -> Tensor:
         """The kernel's shape."""
         place = (self.stride, self.padding, self.dilation, self.group)
-        return conv2d_weight(x, list(weight.shape), gradient, *place)
+        found = conv2d_weight(x, list(weight.shape), gradient, *place)  # type: ignore[no-untyped-call]
+        return cast(Tensor, found)
 
     def shaped(self, bias: Tensor) -> Tensor:
         """(out, 1, 1)."""
@@ -171,6 +173,8 @@ class Call:
         gradient: Rounds gradients.
         biases: Rounds biases; to nearest.
         codes: Widths of a code of the input and of the weight.
+        weight_bits: Width that the weight's codes do with, when those of a factor are on a finer
+            grid: what decides which sums are exact.
         units: Exponent of a product of two codes: the accumulator's unit.
         training: Whether the site follows the values.
     """
@@ -180,6 +184,7 @@ class Call:
     gradient: Rounder
     biases: Rounder
     codes: tuple[int, int]
+    weight_bits: int
     units: int
     training: bool
 
@@ -194,7 +199,7 @@ class Operation(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, call: Call) -> Tensor:
         """On the site's grid, in the type of ``x``."""
         terms = call.rule.terms(x, weight)
-        kind = exact_type(x.dtype, terms[0], *call.codes)
+        kind = exact_type(x.dtype, terms[0], call.codes[0], call.weight_bits)
         added = None
         if bias is not None:
             unit = max(call.biases.exponent(bias), call.units)
@@ -226,7 +231,7 @@ class Operation(torch.autograd.Function):
         rule, bits = call.rule, call.gradient.bits
         out_x, out_weight, out_bias = None, None, None
         if ctx.needs_input_grad[0]:
-            kind = exact_type(x.dtype, ctx.terms[1], bits, call.codes[1])
+            kind = exact_type(x.dtype, ctx.terms[1], bits, call.weight_bits)
             dx = rule.back(x, weight.to(kind), gradient.to(kind))
             out_x = call.gradient(dx).to(x.dtype)
         kind = exact_type(x.dtype, ctx.terms[2], bits, call.codes[0])

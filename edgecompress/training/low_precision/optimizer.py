@@ -89,10 +89,11 @@ class PreciseOptimizer(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a `state_dict`, with the same bits."""
         rest = dict(state_dict)
-        self.generator.set_state(rest.pop("rounding").cpu())
+        rounding = rest.pop("rounding")
         self.inner.load_state_dict(rest)
         self._join()
-        self._convert(self._narrow)
+        self._convert(self._narrow)  # draws from the stream, though values do not change
+        self.generator.set_state(rounding.cpu())
 
     def _join(self) -> None:
         """Groups and state are the inner optimiser's own."""

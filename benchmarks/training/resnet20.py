@@ -1,0 +1,60 @@
+"""ResNet-20 on CIFAR-10: decomposed, ranks adapted, healed on 12,500 images without labels.
+
+    python -m benchmarks.training.resnet20 [--share 0.5] [--start 0.5] [--epochs N]
+
+The 12,500 images are training images of CIFAR-10; the 1,000 test images are its first. ``--start``
+above ``--share`` decomposes to the former and lets ranks fall to the latter during healing. Writes
+``results/resnet20.json``. An epoch takes about 40 s on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from benchmarks.training.healing import Bench, data_folder, run, write
+from edgecompress.core.options import HealOptions
+
+BARS = {0.5: 1.0, 0.3: 2.0}
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+PREPROCESS = "scale=1/255,mean=0.485:0.456:0.406,std=0.229:0.224:0.225,layout=nhwc"
+
+
+def main() -> None:
+    """Run, print, write."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--share", type=float, choices=sorted(BARS), nargs="*", default=[0.5, 0.3])
+    parser.add_argument("--start", type=float, default=0.0)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    arguments = parser.parse_args()
+    folder = data_folder()
+    if folder is None:
+        return
+    sets = folder / "datasets"
+    parts = [np.load(sets / f"cifar10_{name}.npz")["x"] for name in ("calib5k", "train7500")]
+    test = np.load(sets / "cifar10_test1k.npz")
+    bench = Bench(
+        name="resnet20",
+        model=folder / "models" / "resnet20_cifar10.onnx",
+        images=np.concatenate(parts),
+        preprocess=PREPROCESS,
+        test_images=np.ascontiguousarray(
+            ((test["x"].astype(np.float32) / 255 - MEAN) / DEVIATION).transpose(0, 3, 1, 2)
+        ),
+        test_labels=test["y"],
+        input_name="input",
+        bars=BARS,
+    )
+    options = HealOptions(
+        epochs=arguments.epochs, learning_rate=arguments.rate, augment=("flip", "crop")
+    )
+    for share in arguments.share:
+        done = run(bench, share, max(share, arguments.start), options)
+        write(bench, "python -m benchmarks.training.resnet20", [done])
+
+
+if __name__ == "__main__":
+    main()

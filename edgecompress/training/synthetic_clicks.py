@@ -1,0 +1,137 @@
+"""Clicks drawn from a known model whose tables are tensor trains of low rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import gcd, log
+
+import torch
+from torch import Tensor
+
+from edgecompress.core.arrays import Shape
+from edgecompress.training.factorized.folding import Folding
+from edgecompress.training.factorized.ttm import TensorTrainMatrix
+
+CRITEO_KAGGLE_LARGEST = (10_131_227, 8_351_593, 7_046_547, 5_461_306, 2_202_608)
+"""Rows of the five largest tables of Criteo's display advertising challenge.
+
+Source: Kaggle data set of 2014 as counted by the reference preparation of the deep learning
+recommendation model (table sizes 1460, 583, 10131227, 2202608, ... in its published settings).
+"""
+CLICK_SHARE = 0.256
+"""Source: share of clicks in the training data of the same challenge."""
+PROBES = 16384
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clicks:
+    """Samples: features (n, f) float32, categories (n, t) int64, clicks (n,) float32, and the
+    probability that each was drawn with."""
+
+    features: Tensor
+    categories: Tensor
+    clicks: Tensor
+    probability: Tensor
+
+
+class ClickModel:
+    """logit = offset + scale (z . sum of rows + sum over pairs of rows' products), z = M features.
+
+    Attributes:
+        tables: One factorization each; never made dense.
+
+    Args:
+        cardinalities: Rows of each table.
+        foldings: Of each table; they may have rows to spare.
+        rank: Of all bonds of all tables.
+        generator: Of the model.
+        features: Dense features, standard normal.
+        spread: Standard deviation of the logit.
+
+    Categories follow a power law of exponent 1, most frequent rows scattered over the table.
+    """
+
+    def __init__(
+        self,
+        cardinalities: Shape,
+        foldings: tuple[Folding, ...],
+        rank: int,
+        generator: torch.Generator,
+        *,
+        features: int = 13,
+        spread: float = 1.5,
+    ) -> None:
+        self.cardinalities = cardinalities
+        self.tables = [_planted(folding, rank, generator) for folding in foldings]
+        width = foldings[0].shape[1]
+        self.mix = torch.randn(features, width, generator=generator) * features**-0.5
+        self.strides = tuple(_stride(rows) for rows in cardinalities)
+        self.features, self.scale, self.offset = features, 1.0, 0.0
+        logits = self.logits(*self._inputs(PROBES, generator))
+        self.scale = spread / float(logits.std())
+        self.offset = _offset_for((logits - logits.mean()) * self.scale, CLICK_SHARE)
+        self.offset -= float(logits.mean()) * self.scale
+
+    def draw(self, count: int, generator: torch.Generator) -> Clicks:
+        """So many samples."""
+        features, categories = self._inputs(count, generator)
+        probability = self.logits(features, categories).sigmoid()
+        clicks = torch.bernoulli(probability, generator=generator)
+        return Clicks(features, categories, clicks, probability)
+
+    @torch.no_grad()
+    def logits(self, features: Tensor, categories: Tensor) -> Tensor:
+        """(n,)."""
+        columns = categories.unbind(1)
+        rows = [table.gather(column) for table, column in zip(self.tables, columns, strict=True)]
+        total = torch.stack(rows).sum(0)
+        squares = torch.stack([row.square().sum(1) for row in rows]).sum(0)
+        pairs = (total.square().sum(1) - squares) / 2
+        linear = ((features @ self.mix) * total).sum(1)
+        return self.offset + self.scale * (pairs + linear)
+
+    def _inputs(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        features = torch.randn(count, self.features, generator=generator)
+        columns = []
+        for rows, stride in zip(self.cardinalities, self.strides, strict=True):
+            uniform = torch.rand(count, generator=generator, dtype=torch.float64)
+            popularity = (uniform * log(rows + 1)).exp().long().sub(1).clamp(0, rows - 1)
+            columns.append(popularity * stride % rows)
+        return features, torch.stack(columns, 1)
+
+
+def _planted(folding: Folding, rank: int, generator: torch.Generator) -> TensorTrainMatrix:
+    """Cores of entries +-(0.5 to 1.5), all directions of about the same weight; table variance 1.
+
+    Source: products of such numbers have lighter tails than products of normal ones, so that no
+    few rows decide.
+    """
+    bonds = len(folding.rows) - 1
+    table = TensorTrainMatrix(folding, (rank,) * bonds)
+    each = (rank**-bonds) ** (1 / (2 * len(folding.rows))) / (13 / 12) ** 0.5
+    with torch.no_grad():
+        for core in table.cores:
+            size = torch.rand(core.shape, generator=generator) + 0.5
+            sign = torch.randint(0, 2, core.shape, generator=generator) * 2 - 1
+            core.copy_(size * sign * each)
+    return table.requires_grad_(False)
+
+
+def _stride(rows: int) -> int:
+    """A step near the golden section that visits all rows."""
+    step = max(1, int(rows * 0.618))
+    while gcd(step, rows) != 1:
+        step += 1
+    return step
+
+
+def _offset_for(logits: Tensor, share: float) -> float:
+    """What to add so that the mean probability is ``share``; by bisection."""
+    low, high = -20.0, 20.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if float((logits + middle).sigmoid().mean()) < share:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2

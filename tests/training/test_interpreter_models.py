@@ -1,0 +1,275 @@
+"""Real models in torch: equal to onnxruntime, run in parts, written back."""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from interpreter_cases import Array, model_from, tensors
+from oracle import run_unoptimized
+from tolerance import INTERPRETER_HALF_RELATIVE, INTERPRETER_RELATIVE
+
+from edgecompress.graph.model import load_model
+from edgecompress.training.interpreter.interpreter import Interpreter
+
+OPEN_SIZES: dict[str, tuple[dict[str, tuple[int, ...]], ...]] = {
+    "dtln_1": ({"input_2": (1, 1, 257), "input_3": (1, 2, 128, 2)},),
+    "dtln_2": ({"input_4": (1, 1, 512), "input_5": (1, 2, 128, 2)},),
+    "fashion_cnn_alt": ({"input": (1, 1, 28, 28)}, {"input": (5, 1, 28, 28)}),
+    "fashion_mlp": ({"input": (1, 1, 28, 28)}, {"input": (5, 1, 28, 28)}),
+    "fastestdet": ({"input.1": (1, 3, 352, 352)},),
+    "mlperf_ad_autoencoder": ({"input_1": (1, 640)}, {"input_1": (7, 640)}),
+    "mlperf_kws_dscnn": ({"input_1": (1, 49, 10, 1)}, {"input_1": (3, 49, 10, 1)}),
+    "mnist_cntk_op8": ({"Input3": (1, 1, 28, 28)},),
+    "ppocr_ch_v1.1_det": ({"image": (1, 3, 64, 96)}, {"image": (2, 3, 96, 32)}),
+    "resnet20_cifar10": ({"input": (1, 3, 32, 32)}, {"input": (4, 3, 32, 32)}),
+    "resnet20_cifar10_bn_op11": ({"input": (1, 3, 32, 32)}, {"input": (4, 3, 32, 32)}),
+    "resnet20_cifar10_dynamo_op20": ({"input": (1, 3, 32, 32)}, {"input": (4, 3, 32, 32)}),
+    "resnet20_cifar10_fp16": ({"input": (1, 3, 32, 32)}, {"input": (4, 3, 32, 32)}),
+    "silero_vad": (
+        {"input": (1, 512), "state": (2, 1, 128), "sr": ()},
+        {"input": (3, 512), "state": (2, 3, 128), "sr": ()},
+    ),
+    "silero_vad_half": (
+        {"input": (1, 512), "state": (2, 1, 128)},
+        {"input": (3, 512), "state": (2, 3, 128)},
+    ),
+    "stories260k": ({"ids": (1, 3)}, {"ids": (2, 17)}),
+    "superres_x3_op10": ({"input": (1, 1, 224, 224)},),
+    "ultraface_rfb320": ({"input": (1, 3, 240, 320)},),
+    "vdsr": ({"input": (1, 1, 20, 24)}, {"input": (1, 1, 33, 17)}),
+    "vittrack": ({"template": (1, 3, 128, 128), "search": (1, 3, 256, 256)},),
+}
+"""Every float model; two sizes where an axis is open."""
+
+CODED = {
+    "mlperf_kws_dscnn_int8qdq": {"input_1": (2, 49, 10, 1)},
+    "shufflenet_v2_int8_qlinear": {"input": (1, 3, 224, 224)},
+}
+"""Models that come quantized."""
+
+
+def feed_of(path: Path, shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Array]:
+    """Random inputs of the types that the file asks for."""
+    rng = np.random.default_rng(seed)
+    types = {value.name: value.type for value in ort.InferenceSession(str(path)).get_inputs()}
+    feed: dict[str, Array] = {}
+    for name, shape in shapes.items():
+        match types[name]:
+            case "tensor(int64)":
+                whole = rng.integers(0, 512, shape)
+                feed[name] = np.asarray(16_000 if name == "sr" else whole, np.int64)
+            case "tensor(int8)":
+                feed[name] = rng.integers(-128, 128, shape).astype(np.int8)
+            case kind:
+                half = "float16" in kind
+                feed[name] = rng.normal(size=shape).astype(np.float16 if half else np.float32)
+    return feed
+
+
+def largest_difference(expected: list[Array], found: list[Array]) -> float:
+    """Of all outputs, as a share of the largest entry of the output, or of 1."""
+    assert [(a.shape, a.dtype) for a in expected] == [(b.shape, b.dtype) for b in found]
+    return max(
+        float(np.abs(a.astype(float) - b).max(initial=0) / max(1, np.abs(a).max(initial=0)))
+        for a, b in zip(expected, found, strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", OPEN_SIZES)
+def test_float_model(name: str, data_dir: Path, full: bool) -> None:
+    """As the file says, and (whole suite) as it is brought into the form that is compressed."""
+    path = data_dir / "models" / f"{name}.onnx"
+    limit = INTERPRETER_HALF_RELATIVE if "fp16" in name else INTERPRETER_RELATIVE
+    for normalize in (False, True) if full else (False,):
+        interpreter = Interpreter(load_model(path, normalize=normalize))
+        for seed, shapes in enumerate(OPEN_SIZES[name]):
+            feed = feed_of(path, shapes, seed)
+            with torch.no_grad():
+                found = [value.numpy() for value in interpreter(tensors_as_given(feed)).values()]
+            assert largest_difference(run_unoptimized(str(path), feed), found) <= limit
+
+
+def tensors_as_given(feed: dict[str, Array]) -> dict[str, torch.Tensor]:
+    """Arrays as tensors of the same type."""
+    return {name: torch.from_numpy(np.array(value)) for name, value in feed.items()}
+
+
+def test_every_float_model_is_in_the_table(data_dir: Path) -> None:
+    files = {path.stem for path in (data_dir / "models").glob("*.onnx")}
+    assert files == OPEN_SIZES.keys() | CODED.keys()
+
+
+@pytest.mark.parametrize("name", CODED)
+def test_quantized_model_to_the_code(name: str, data_dir: Path) -> None:
+    path = data_dir / "models" / f"{name}.onnx"
+    feed = feed_of(path, CODED[name], 0)
+    for through in (False, True):
+        interpreter = Interpreter(load_model(path, normalize=False), straight_through=through)
+        with torch.no_grad():
+            found = [value.numpy() for value in interpreter(tensors_as_given(feed)).values()]
+        expected = run_unoptimized(str(path), feed)
+        assert (
+            largest_difference(
+                expected, [f.astype(e.dtype) for e, f in zip(expected, found, strict=True)]
+            )
+            == 0
+        )
+
+
+def test_what_enters_the_last_activation_of_a_saturated_model(data_dir: Path) -> None:
+    """The detector's map is near zero on noise; the numbers before its sigmoid are not."""
+    path = data_dir / "models" / "ppocr_ch_v1.1_det.onnx"
+    model = load_model(path, normalize=False)
+    last = next(node for node in reversed(model.ir.graph) if node.op_type == "Sigmoid")
+    name = last.inputs[0].name or ""
+    proto = onnx.load(path)
+    proto.graph.output.append(onnx.ValueInfoProto(name=name))
+    feed = feed_of(path, {"image": (1, 3, 64, 96)}, 0)
+    with torch.no_grad():
+        found = Interpreter(model)(tensors(feed), [name])[name].numpy()
+    expected = run_unoptimized(proto, feed)[-1]
+    assert np.abs(expected).max() > 1
+    assert largest_difference([expected], [found]) <= INTERPRETER_RELATIVE
+
+
+CHAIN = """
+<ir_version: 10, opset_import: ["" : 21]>
+graph (float[2,3] x) => (float[2,2] y)
+<float[3,3] a = {1, 2, 0, 0, 1, 0, 0, 0, 1}, float[2,3] b = {1, 0, 0, 0, 1, 1}, float[1] k = {3}>
+{
+    h = MatMul (x, a)
+    r = Relu (h)
+    y = Gemm <transB = 1> (r, b)
+    unread = Mul (y, k)
+}
+"""
+
+
+def test_a_slice_runs_alone() -> None:
+    interpreter = Interpreter(model_from(CHAIN))
+    r = torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, 0.0]])
+    found = interpreter({"r": r}, ["y"])
+    assert list(found) == ["y"]
+    assert found["y"].tolist() == [[1.0, 5.0], [0.0, 1.0]]
+    both = interpreter({"x": r}, ["h", "y", "x"])
+    assert both["h"].tolist() == [[1.0, 4.0, 3.0], [0.0, 1.0, 0.0]]
+    assert both["x"] is r
+
+
+def test_a_fed_weight_stands_in() -> None:
+    interpreter = Interpreter(model_from(CHAIN))
+    r = torch.tensor([[1.0, 2.0, 3.0]])
+    weight = torch.zeros(2, 3, requires_grad=True)
+    y = interpreter({"r": r, "b": weight}, ["y"])["y"]
+    assert y.tolist() == [[0.0, 0.0]]
+    y.sum().backward()
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [[1.0, 2.0, 3.0]] * 2
+
+
+@pytest.mark.parametrize(
+    ("feeds", "wanted", "message"),
+    [
+        ({}, None, "value 'x' is needed and is not fed"),
+        ({"x": torch.ones(2, 3)}, ["nothing"], "value 'nothing' is needed and is not in the graph"),
+    ],
+)
+def test_what_is_missing_is_named(
+    feeds: dict[str, torch.Tensor], wanted: list[str] | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Interpreter(model_from(CHAIN))(feeds, wanted)
+
+
+def test_weights_that_lead_nowhere_are_not_trained() -> None:
+    assert set(Interpreter(model_from(CHAIN)).weights) == {"a", "b"}
+
+
+def test_write_back_changes_what_was_trained() -> None:
+    model = model_from(CHAIN)
+    interpreter = Interpreter(model)
+    assert interpreter.write_back(model) == 0
+    with torch.no_grad():
+        interpreter.weights["b"].add_(0.5)
+    twin = model.clone()
+    assert interpreter.write_back(twin) == 1
+    assert interpreter.write_back(twin) == 0
+    x = np.float32([[1, -2, 3], [0, 1, 0]])
+    (expected,) = run_unoptimized(twin.to_proto(), {"x": x})
+    assert interpreter({"x": torch.from_numpy(x)})["y"].tolist() == expected.tolist()
+
+
+def test_write_back_names_what_is_missing() -> None:
+    interpreter = Interpreter(model_from(CHAIN))
+    with pytest.raises(ValueError, match="the model has no initializer 'b'"):
+        interpreter.write_back(model_from(CHAIN.replace("b = {", "c = {").replace(", b)", ", c)")))
+    with pytest.raises(ValueError, match=r"initializer 'b' has shape"):
+        other = CHAIN.replace("float[2,3] b = {1, 0, 0, 0, 1, 1}", "float[1,3] b = {1, 0, 0}")
+        interpreter.write_back(model_from(other))
+
+
+def test_weights_in_bodies_are_trained_and_written_back(data_dir: Path, tmp_path: Path) -> None:
+    """The weights of silero_vad are Constants inside If."""
+    path = data_dir / "models" / "silero_vad_half.onnx"
+    model = load_model(path, normalize=False)
+    interpreter = Interpreter(model)
+    feed = feed_of(path, OPEN_SIZES["silero_vad_half"][1], 0)
+    output = interpreter(tensors(feed))["output"]
+    output.sum().backward()
+    reached = [w for w in interpreter.weights.values() if w.grad is not None and w.grad.any()]
+    assert len(reached) >= 12  # six convolutions with bias
+    with torch.no_grad():
+        for weight in interpreter.weights.values():
+            weight.mul_(1.01)
+    assert interpreter.write_back(model) == len(interpreter.weights)
+    found = interpreter(tensors(feed))["output"].detach().numpy()
+    (expected, _) = run_unoptimized(model.to_proto(), feed)
+    assert largest_difference([expected], [found]) <= INTERPRETER_RELATIVE
+    assert np.abs(found - output.detach().numpy()).max() > 1e-4
+
+
+def test_training_mode_changes_nothing(data_dir: Path) -> None:
+    path = data_dir / "models" / "resnet20_cifar10_bn_op11.onnx"
+    interpreter = Interpreter(load_model(path, normalize=False))
+    feed = tensors(feed_of(path, {"input": (2, 3, 32, 32)}, 0))
+    interpreter.eval()
+    (before,) = interpreter(feed).values()
+    interpreter.train()
+    (after,) = interpreter(feed).values()
+    assert torch.equal(before, after)
+    frozen = {name for name in interpreter.weights if "running" in name}
+    assert not frozen
+
+
+def test_values_are_freed_on_the_way() -> None:
+    body = " ".join(f"v{k + 1} = Relu (v{k})" for k in range(6))
+    text = f'<ir_version: 10, opset_import: ["" : 21]> graph (float[4] v0) => (float[4] v6) {{ {body} }}'
+    interpreter = Interpreter(model_from(text))
+    alive: list[int] = []
+    made: list[weakref.ref[torch.Tensor]] = []
+    relu = torch.relu
+
+    def watched(x: torch.Tensor) -> torch.Tensor:
+        y = relu(x)
+        made.append(weakref.ref(y))
+        alive.append(sum(ref() is not None for ref in made))
+        return y
+
+    from edgecompress.training.interpreter import activations
+
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setitem(activations._PLAIN, "Relu", watched)
+        interpreter({"v0": torch.ones(4)})
+    assert max(alive) == 2  # what is read and what is made
+
+
+def test_double_precision_runs_throughout() -> None:
+    interpreter = Interpreter(model_from(CHAIN), dtype=torch.float64)
+    assert {weight.dtype for weight in interpreter.parameters()} == {torch.float64}
+    assert interpreter({"x": torch.ones(2, 3)})["y"].dtype == torch.float64
