@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from edgecompress.core import (
     exploration,
     layers,
+    options,
     plan,
     report,
     rtl,
@@ -83,6 +84,7 @@ def _describe(part: dict[str, Any]) -> None:
         training_step,
         work,
         layers,
+        options,
         plan,
     )
     kinds = [getattr(module, part["title"], None) for module in modules]

@@ -54,7 +54,7 @@ POINTS = {"heat": 200, "hjb": 100}
 METHODS = ("back-propagation", "subspace", "simultaneous perturbation")
 STEPS = {
     ("classifier", "back-propagation"): 2000,
-    ("classifier", "subspace"): 800,
+    ("classifier", "subspace"): 700,
     ("classifier", "simultaneous perturbation"): 1500,
     ("heat", "back-propagation"): 2000,
     ("heat", "subspace"): 400,
@@ -65,7 +65,7 @@ STEPS = {
 }
 RATES = {"back-propagation": 5e-3, "subspace": 1.0, "simultaneous perturbation": 5e-3}
 BATCHES = {"back-propagation": 128, "subspace": 1024, "simultaneous perturbation": 512}
-DIRECTIONS = {"subspace": 48, "simultaneous perturbation": 32}
+DIRECTIONS = {"subspace": 40, "simultaneous perturbation": 32}
 
 
 def classifier(generator: torch.Generator) -> nn.Module:

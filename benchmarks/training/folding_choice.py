@@ -38,7 +38,7 @@ from edgecompress.training.factorized.ttm_folding import attainable_rank
 RESULTS = Path(__file__).parent / "results" / "folding_choice.json"
 HELD_BACK = 5000
 EPOCHS, BATCH, RATE, DROPOUT = 15, 128, 5e-3, 0.1
-BLOCKS, STEPS, WARM = 40, 15, 4
+BLOCKS, STEPS, WARM = 25, 15, 4
 
 
 @dataclass(frozen=True, slots=True)

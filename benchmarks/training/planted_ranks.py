@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from edgecompress.core.training import AdaptationOptions, Prior
+from edgecompress.core.training import AdaptationOptions, Inference, Prior
 from edgecompress.training.adaptation import RankAdaptation
 from edgecompress.training.factorized.folding import Folding
 from edgecompress.training.factorized.tt import TensorTrain
@@ -36,6 +36,12 @@ NOISE = 0.1
 SAMPLES, HELD_BACK, BATCH = 4000, 2000, 100
 RATE = 1e-2
 NEVER = 10**9
+Form = tuple[Prior, Inference]
+FORMS: tuple[Form, ...] = (
+    ("log-uniform", "map"),
+    ("half-cauchy", "map"),
+    ("log-uniform", "bayesian"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,29 +81,33 @@ class Found:
     variances: tuple[Tensor, ...]
 
 
-def run(
-    seed: int,
-    *,
-    cut_at: float,
-    balance_epochs: int,
-    settle: float,
-    epochs: int,
-    prior: Prior = "log-uniform",
-) -> Found:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheme:
+    """How ranks are found; see `AdaptationOptions`."""
+
+    cut_at: float
+    balance_epochs: int
+    settle: float
+    prior: Prior = "log-uniform"
+    inference: Inference = "map"
+
+
+def run(seed: int, scheme: Scheme, epochs: int) -> Found:
     """Train on the data of one seed."""
     data, generator = planted(seed)
     train = TensorTrain(FOLDING, START_RANKS)
     train.reset(STD, generator)
-    optimizer = torch.optim.Adam(train.parameters(), lr=RATE)
     options = AdaptationOptions(
-        prior=prior,
+        prior=scheme.prior,
+        inference=scheme.inference,
         strength=1.0,
-        balance_epochs=balance_epochs,
-        cut_at=cut_at,
+        balance_epochs=scheme.balance_epochs,
+        cut_at=scheme.cut_at,
         warm_up=(0.0, 0.05),
-        settle=settle,
+        settle=scheme.settle,
     )
     adaptation = RankAdaptation(train, options, samples=SAMPLES, epochs=epochs)
+    optimizer = torch.optim.Adam(train.parameters(), lr=RATE)
     for epoch in range(epochs):
         optimizer.param_groups[0]["lr"] = RATE * 0.5 * (1 + cos(pi * epoch / epochs))
         order = torch.randperm(SAMPLES, generator=generator)
@@ -110,8 +120,9 @@ def run(
             optimizer.step()
             adaptation.after_step()
             total += fit.item() * len(rows)
-        if balance_epochs != NEVER:
+        if scheme.balance_epochs != NEVER:
             adaptation.end_epoch(epoch, optimizer, loss=total / SAMPLES)
+    train.eval()
     with torch.no_grad():
         wrong = (train.multiply(data.held_x) - data.held_y).square().mean()
     variances = tuple(adaptation.variances("").variances)
@@ -120,7 +131,7 @@ def run(
 
 def published(seed: int, thresholds: Sequence[float], epochs: int) -> dict[str, object]:
     """Ranks by the published rule, and by rounding its result afterwards."""
-    found = run(seed, cut_at=0.0, balance_epochs=NEVER, settle=1.0, epochs=epochs)
+    found = run(seed, Scheme(cut_at=0.0, balance_epochs=NEVER, settle=1.0), epochs)
     ranks = {f"{t:g}": [int((v > t).sum()) for v in found.variances] for t in thresholds}
     found.train.balance()
     spectra = [found.train.spectrum(bond) for bond in range(3)]
@@ -128,9 +139,13 @@ def published(seed: int, thresholds: Sequence[float], epochs: int) -> dict[str, 
     return {"ranks": ranks, "ranks_when_rounded": rounded, "relative_mse": found.error}
 
 
-def ours(seed: int, threshold: float, epochs: int, prior: Prior) -> dict[str, object]:
+def ours(seed: int, threshold: float, epochs: int, form: Form) -> dict[str, object]:
     """Ranks that are left after cutting at a threshold."""
-    found = run(seed, cut_at=threshold, balance_epochs=2, settle=0.7, epochs=epochs, prior=prior)
+    prior, inference = form
+    scheme = Scheme(
+        cut_at=threshold, balance_epochs=2, settle=0.7, prior=prior, inference=inference
+    )
+    found = run(seed, scheme, epochs)
     return {"ranks": list(found.train.ranks), "relative_mse": found.error}
 
 
@@ -140,12 +155,11 @@ def measure(seeds: Sequence[int], thresholds: Sequence[float], epochs: int) -> d
     exact: dict[str, int] = {}
     for seed in seeds:
         row: dict[str, object] = {"seed": seed, "published": published(seed, thresholds, epochs)}
-        priors: tuple[Prior, ...] = ("log-uniform", "half-cauchy")
-        for prior in priors:
+        for prior, inference in FORMS:
             for threshold in thresholds:
-                found = ours(seed, threshold, epochs, prior)
-                row[f"ours, {prior}, {threshold:g}"] = found
-                key = f"ours, {prior}, {threshold:g}"
+                key = f"ours, {prior}, {inference}, {threshold:g}"
+                found = ours(seed, threshold, epochs, (prior, inference))
+                row[key] = found
                 exact[key] = exact.get(key, 0) + (found["ranks"] == list(TRUE_RANKS))
         for threshold in thresholds:
             key = f"published, {threshold:g}"
@@ -175,7 +189,7 @@ def main() -> None:
     torch.set_num_threads(1)
     began = time.perf_counter()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    result = measure(seeds, (1e-2, 1e-3, 1e-4), arguments.epochs)
+    result = measure(seeds, (1e-3, 1e-4), arguments.epochs)
     result["seconds"] = round(time.perf_counter() - began, 1)
     arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -83,7 +83,7 @@ def read_input_shapes(texts: tuple[str, ...]) -> dict[str, Shape]:
         if not equals or not name or name in shapes:
             problem = "is given twice" if name in shapes else "is not of the form NAME=1,3,224,224"
             raise UsageError(f"{text!r} {problem}", where="--input-shape")
-        shapes[name] = read_option(_read_sizes, sizes, "--input-shape")
+        shapes[name] = read_option(read_sizes, sizes, "--input-shape")
     return shapes
 
 
@@ -121,7 +121,7 @@ def read_ranks(texts: Mapping[str, str | None]) -> RankRule | None:
 def _read_ranks(name: str, text: str) -> RankRule:
     match name:
         case "rank":
-            return FixedRanks(_read_sizes(text))
+            return FixedRanks(read_sizes(text))
         case "tolerance":
             return Tolerance(_read_part(text))
         case "energy":
@@ -139,7 +139,12 @@ def _read_part(text: str) -> float:
     return share
 
 
-def _read_sizes(text: str) -> Shape:
+def read_sizes(text: str) -> Shape:
+    """Positive whole numbers from ``8,4`` or ``8x4``.
+
+    Raises:
+        ValueError: Something else.
+    """
     parts = text.replace("x", ",").split(",")
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise ValueError(f"{text!r} is not a list of positive whole numbers")

@@ -11,7 +11,7 @@ from edgecompress.cli.reading import (
     read_gates,
     read_input_shapes,
     read_option,
-    read_ranks,
+    read_sizes,
 )
 from edgecompress.cli.rules import read_rule
 from edgecompress.core.errors import UsageError
@@ -164,8 +164,7 @@ def _tensorize(asked: TrainingAsked, base: TensorizeOptions) -> TensorizeOptions
     rules = tuple(read_option(read_rule, text, "--rule") for text in asked.rules)
     ranks = base.ranks
     if asked.ranks is not None:
-        read = read_option(lambda text: read_ranks({"rank": text}), asked.ranks, "--ranks")
-        ranks = read if isinstance(read, FixedRanks) else None
+        ranks = FixedRanks(read_option(read_sizes, asked.ranks, "--ranks"))
     return replace(
         base,
         format=asked.format_name or base.format,

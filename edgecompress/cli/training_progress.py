@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from edgecompress.cli.progress import HEARTBEAT_S, Bar, Heartbeat, Progress, progress_on_stderr
@@ -14,6 +13,9 @@ from edgecompress.report import figures
 
 if TYPE_CHECKING:
     from edgecompress.training.progress import TrainingProgress
+
+_WORDS = ("loss ", " left", "ranks ", " params")
+"""What goes, in this order, where there is no room."""
 
 OnTraining = Callable[["TrainingProgress"], None]
 
@@ -75,25 +77,29 @@ def pieces(state: TrainingProgress) -> list[str]:
         low, high = min(every), max(every)
         found.append(f"ranks {low}-{high}" if low < high else f"ranks {low}")
     found.append(figures.size(state.memory_bytes))
-    return [f"{timedelta(seconds=round(state.remaining_s))} left", *found]
+    return [time_left(state.remaining_s), *found]
 
 
 def fitted(parts: list[str], width: int) -> str:
-    """As many of the parts as fit, the first ones first; words go before numbers do."""
-    for text in (", ".join(parts), " ".join(parts), _terse(parts)):
-        if len(text) <= width:
-            return text
-    while len(parts) > 1 and len(_terse(parts)) > width:
-        parts = parts[:-1]
-    return _terse(parts)
+    """As many of the parts as fit, the first ones first; commas and words go before numbers do."""
+    text = ", ".join(parts)
+    if len(text) <= width:
+        return text
+    shorter = list(parts)
+    for word in ("", *_WORDS):
+        shorter = [part.replace(word, "") for part in shorter]
+        if len(" ".join(shorter)) <= width:
+            break
+    while len(shorter) > 1 and len(" ".join(shorter)) > width:
+        shorter = shorter[:-1]
+    return " ".join(shorter)
 
 
-def _terse(parts: list[str]) -> str:
-    words = (" left", " params", "loss ", "ranks ")
-    terse = list(parts)
-    for word in words:
-        terse = [part.replace(word, "") for part in terse]
-    return " ".join(terse)
+def time_left(seconds: float) -> str:
+    """``1:23 left``, with hours where there are some."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} left" if hours else f"{minutes}:{rest:02} left"
 
 
 def _nowhere(state: TrainingProgress) -> None:

@@ -67,7 +67,7 @@ class Plan:
         keep_names: Keep internal tensor names.
         layers: In the order in which they are done.
         skips: What is left as it is, and why.
-        heal: How the decomposed graph was healed; None: it was not, and a plan file says nothing.
+        heal: How the decomposed graph was healed; None: it was not.
     """
 
     input_sha256: str

@@ -145,10 +145,17 @@ class Precision(Strict):
 
     factor_bits: int = Field(default=PrecisionOptions().factor_bits, ge=3, le=8)
     activation_bits: int = Field(default=PrecisionOptions().activation_bits, ge=4, le=16)
-    gradient_bits: int = Field(default=PrecisionOptions().gradient_bits, ge=8, le=32)
+    gradient_bits: int = PrecisionOptions().gradient_bits
     master_bits: int = PrecisionOptions().master_bits
     state_bits: int = PrecisionOptions().state_bits
     rounding: Rounding = PrecisionOptions().rounding
+
+    @field_validator("gradient_bits")
+    @classmethod
+    def _known_gradients(cls, bits: int) -> int:
+        if bits != 32 and not 8 <= bits <= 16:
+            raise ValueError(f"{bits} is not 8 to 16, or 32")
+        return bits
 
     @field_validator("master_bits")
     @classmethod

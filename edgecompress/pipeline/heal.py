@@ -28,7 +28,7 @@ from edgecompress.pipeline.request import CompressRequest, Progress
 from edgecompress.pipeline.scores import score_axis
 
 if TYPE_CHECKING:
-    from edgecompress.training.heal import Healed, Scores
+    from edgecompress.training.heal import Fall, Healed, Scores
 
 SUMS_TO_ONE = 1e-3
 """How far the sum of probabilities is from one at most. Source: half precision has 11 bits."""
@@ -142,7 +142,7 @@ def treat(
         },
     )
     if options.budget is not None:
-        task = replace(task, **_fall(teacher, model, changed, options))
+        task = replace(task, fall=_fall(teacher, model, changed, options))
     healed = heal(task, options, progress)
     plan = HealPlan(
         options=options,
@@ -195,14 +195,14 @@ def _outputs(teacher: Model, samples: Samples) -> tuple[tuple[str, ...], Scores 
     return names, Scores(axis, probabilities)
 
 
-def _fall(
-    teacher: Model, model: Model, changed: Sequence[str], options: HealOptions
-) -> dict[str, object]:
-    """What a budget adds to the task.
+def _fall(teacher: Model, model: Model, changed: Sequence[str], options: HealOptions) -> Fall:
+    """Down to where a budget lets ranks fall.
 
     Raises:
         Unsupported: No ranks can fall, or a shape is open where multiply-accumulates count.
     """
+    from edgecompress.training.heal import Fall
+
     budget = options.budget or Budget("macs", ratio=1.0)
     dense, parts = teacher.find_layers().layers, model.find_layers().layers
     choice = DecomposeOptions(rank_multiple=options.rank_multiple)
@@ -217,11 +217,11 @@ def _fall(
         raise Unsupported(NO_CHAIN, hint="leave the budget of healing out")
     inside = {chain.layer for chain in chains}
     outside = [part for part in parts if model.origins.get(part.name, part.name) not in inside]
-    return {
-        "chains": chains,
-        "fixed": sum(_cost(part, budget) for part in outside),
-        "limit": budget.limit if budget.limit is not None else (budget.ratio or 1.0) * total,
-    }
+    return Fall(
+        chains=chains,
+        fixed=sum(_cost(part, budget) for part in outside),
+        limit=budget.limit if budget.limit is not None else (budget.ratio or 1.0) * total,
+    )
 
 
 def _cost(layer: Layer, budget: Budget) -> float:

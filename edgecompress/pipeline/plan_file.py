@@ -22,8 +22,6 @@ LARGEST_PLAN_BYTES = 64 << 20
 def plan_to_json(plan: Plan) -> str:
     """The text of a plan file; the same plan always gives the same text."""
     document = {"schema": PLAN_SCHEMA, **asdict(plan)}
-    if plan.heal is None:
-        del document["heal"]
     return json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 

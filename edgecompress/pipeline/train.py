@@ -69,7 +69,7 @@ def run_train(request: TrainRequest) -> TrainingReport | None:
     )
     if not is_first_process():
         return None
-    subject.network.cpu()
+    subject = replace(subject, network=result.network.cpu())
     output, check = write_output(request, subject, tested or lesson)
     learned = training_samples(lesson, request)
     trained = Trained(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgecompress.core.healing import Healing
 from edgecompress.core.layers import Skip
 from edgecompress.core.report import CompressionReport, Fidelity, LayerResult, Verification
 from edgecompress.report import figures
@@ -44,6 +45,7 @@ def compression_page(report: CompressionReport) -> Page:
             _layers(report.layers),
             _bars(report.layers),
             skips_section(_all_skips(report)),
+            _healing(report.healing),
             _verification(report.verification),
             _assumptions(report),
             _provenance(report),
@@ -185,6 +187,34 @@ def _all_skips(report: CompressionReport) -> Iterator[Skip]:
             reason = f"; {reason}; ".replace(f"; {known}; ", "; ").strip("; ")
         if reason:
             yield Skip(layer.name, reason, layer.parameters_before)
+
+
+def _healing(healing: Healing | None) -> Lines:
+    """What came of training the decomposed graph."""
+    if healing is None:
+        return lines("Healing", ())
+    measure = {"kl": "divergence of the scores"}.get(healing.measure, "relative L2 error")
+    agreement = ""
+    if healing.agreement_before is not None and healing.agreement_after is not None:
+        agreement = (
+            f", same largest score on {figures.share(healing.agreement_before)} -> "
+            f"{figures.share(healing.agreement_after)}"
+        )
+    kept = (
+        f"the weights after pass {healing.best} were kept"
+        if healing.best
+        else "the weights from before training were kept"
+    )
+    return lines(
+        "Healing",
+        (
+            f"{measure} from the float model on {healing.held_back:,} samples held back: "
+            f"{healing.before:.3g} -> {healing.after:.3g}{agreement}",
+            f"{healing.epochs} passes over {healing.samples:,} samples without labels, "
+            f"{healing.steps:,} steps, {figures.duration(healing.seconds)}; {kept}",
+        ),
+        Tone.GOOD,
+    )
 
 
 def _verification(verification: Verification | None) -> Lines:

@@ -92,9 +92,10 @@ def _totals(report: TrainingReport) -> Table:
     epochs = len(report.history)
     early = f" of {report.epochs_asked}" if epochs < report.epochs_asked else ""
     where = report.device + (f" x {report.processes}" if report.processes > 1 else "")
+    plural = "epoch" if epochs == 1 and not early else "epochs"
     took = figures.duration(report.elapsed_s)
     note = (
-        f"{report.task}; {epochs}{early} epochs in {took} on {where}; "
+        f"{report.task}; {epochs}{early} {plural} in {took} on {where}; "
         f"weights of epoch {report.best_epoch}"
     )
     return table("Dense and trained", columns, rows, note)

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from edgecompress.core.errors import ConfigurationInvalid, InputOutputFailed
 from edgecompress.core.training import TrainOptions
 from edgecompress.graph.save import write_atomically
+from edgecompress.training.distributed import is_spread
 from edgecompress.training.sharding import spread_like
 
 SCHEMA = "edgecompress.training-state/1"
@@ -123,7 +123,7 @@ def put_tensors(network: nn.Module, saved: Mapping[str, Tensor]) -> None:
     for name, parameter in network.named_parameters():
         parameter.grad = None
         fresh = spread_like(saved[name], parameter)
-        if isinstance(parameter, DTensor):
+        if is_spread(parameter):
             parameter.copy_(fresh)
         else:
             parameter.data = fresh.to(parameter.device, copy=True)

@@ -15,7 +15,6 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from edgecompress.core.errors import ConfigurationInvalid
 
@@ -79,7 +78,7 @@ class Team:
             return
         by_kind: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
         for tensor in tensors:
-            if isinstance(tensor, DTensor):
+            if is_spread(tensor):
                 continue
             by_kind.setdefault((tensor.dtype, tensor.device), []).append(tensor)
         for (_, place), group in by_kind.items():
@@ -96,6 +95,12 @@ class Team:
             flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
             dist.all_reduce(flat)
             _unflatten(flat.div_(self.size), gradients)
+
+
+def is_spread(tensor: Tensor) -> bool:
+    """Whether a tensor's parts live in several processes (torch's ``DTensor``, told by what only it
+    can do: its module takes seconds to import)."""
+    return hasattr(tensor, "full_tensor")
 
 
 def is_first_process() -> bool:

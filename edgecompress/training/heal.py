@@ -27,9 +27,24 @@ except ModuleNotFoundError as error:
 from edgecompress.training.heal_loss import Scores
 from edgecompress.training.interpreter.interpreter import Interpreter
 
-__all__ = ["HealTask", "Healed", "Scores", "check_operators", "heal", "made_with"]
+__all__ = ["Fall", "HealTask", "Healed", "Scores", "check_operators", "heal", "made_with"]
 
 Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fall:
+    """Down to where ranks fall.
+
+    Attributes:
+        chains: Whose ranks may fall.
+        fixed: What everything but the chains costs, in units of the budget.
+        limit: What the graph may cost.
+    """
+
+    chains: Sequence[Chain]
+    fixed: float
+    limit: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +59,7 @@ class HealTask:
         outputs: Names of the float outputs.
         scores: How the first one holds scores; None if it does not.
         slices: What is trained on its own first.
-        chains: Whose ranks may fall.
-        fixed: What everything but the chains costs, in units of the budget.
-        limit: What the graph may cost; None: ranks stay.
+        fall: None: ranks stay.
         layer_outputs: Decomposed layer -> the value that leaves it, in both graphs.
     """
 
@@ -57,9 +70,7 @@ class HealTask:
     outputs: Sequence[str]
     scores: Scores | None
     slices: Sequence[Slice] = ()
-    chains: Sequence[Chain] = ()
-    fixed: float = 0.0
-    limit: float | None = None
+    fall: Fall | None = None
     layer_outputs: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -90,15 +90,13 @@ class HealData:
         return [self._feeds[int(place)] for place in places]
 
 
-def rows_are_free(
-    shapes: Sequence[Sequence[int | None]], feeds: Sequence[Mapping[str, object]]
-) -> bool:
+def rows_are_free(shapes: Sequence[Sequence[int | None]], feeds: Sequence[Feed]) -> bool:
     """Whether samples of different feeds may be put together: the first axis of every input is
     open, and all inputs of a feed have as many rows."""
     if not shapes or any(not shape or shape[0] is not None for shape in shapes):
         return False
-    counts = [{len(np.asarray(values)) for values in feed.values()} for feed in feeds]
-    rests = [tuple(np.shape(values)[1:] for values in feed.values()) for feed in feeds]
+    counts = [{len(values) for values in feed.values()} for feed in feeds]
+    rests = [tuple(values.shape[1:] for values in feed.values()) for feed in feeds]
     return all(len(count) == 1 for count in counts) and len(set(rests)) == 1
 
 

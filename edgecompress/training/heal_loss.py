@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import sqrt
 
 import torch
@@ -35,13 +35,15 @@ class Found:
         divergence: Kullback-Leibler divergence of the student's scores, summed, in nats.
         vectors, agreements: Score vectors, and those whose largest is at the same place.
         error, size: Squares of differences and of the teacher's outputs.
+        loss: What is trained by, summed over feeds.
     """
 
     divergence: float = 0.0
     vectors: int = 0
     agreements: int = 0
-    error: float = field(default=0.0)
+    error: float = 0.0
     size: float = 0.0
+    loss: float = 0.0
 
     @property
     def relative_l2(self) -> float:
@@ -104,6 +106,7 @@ class Distance:
         self, sums: Found, teacher: Mapping[str, Tensor], student: Mapping[str, Tensor]
     ) -> None:
         """Add the samples of one feed to what was found, in place."""
+        sums.loss += float(self.loss(teacher, student))
         for name in self.outputs:
             expected, found = teacher[name].double(), student[name].double()
             sums.error += float((found - expected).square().sum())

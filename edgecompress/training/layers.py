@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Protocol, Self, TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
@@ -83,11 +82,10 @@ class TensorizedLinear(TensorizedLayer):
 
     def to_dense(self) -> nn.Linear:
         """The same function as an ordinary layer."""
-        weight = self.factorization.dense().detach()
-        made = nn.utils.skip_init(
-            nn.Linear, self.in_features, self.out_features, bias=self.bias is not None
+        made = nn.Linear(
+            self.in_features, self.out_features, bias=self.bias is not None, device="meta"
         )
-        return _filled(made, weight, self.bias)
+        return _filled(made, self.factorization.dense(), self.bias)
 
 
 class TensorizedConv2d(TensorizedLayer):
@@ -119,8 +117,18 @@ class TensorizedConv2d(TensorizedLayer):
         kernels = kernel_pieces(self.factorization)
         for index, piece in enumerate(kernels):
             bias = self.bias if index == len(kernels) - 1 else None
-            whole = (self.stride, self.padding, self.dilation) if piece.whole else ()
-            x = conv2d(x, piece.weight, bias, *whole, groups=piece.group)
+            if piece.whole:
+                x = conv2d(
+                    x,
+                    piece.weight,
+                    bias,
+                    self.stride,
+                    self.padding,
+                    self.dilation,
+                    piece.group,
+                )
+            else:
+                x = conv2d(x, piece.weight, bias, groups=piece.group)
         return x
 
     @property
@@ -146,18 +154,17 @@ class TensorizedConv2d(TensorizedLayer):
 
     def to_dense(self) -> nn.Conv2d:
         """The same function as an ordinary layer."""
-        weight = self.factorization.dense().detach()
-        made = nn.utils.skip_init(
-            nn.Conv2d,
+        made = nn.Conv2d(
             self.in_channels,
             self.out_channels,
-            self.factorization.folding.kernel,
+            _pair(self.factorization.folding.kernel),
             self.stride,
             self.padding,
             self.dilation,
             bias=self.bias is not None,
+            device="meta",
         )
-        return _filled(made, weight, self.bias)
+        return _filled(made, self.factorization.dense(), self.bias)
 
 
 class TensorizedEmbedding(TensorizedLayer):
@@ -201,7 +208,8 @@ class TensorizedEmbedding(TensorizedLayer):
         weight = self.factorization.dense().detach()[: self.num_embeddings].clone()
         if self.padding_idx is not None:
             weight[self.padding_idx] = 0
-        return nn.Embedding.from_pretrained(weight, freeze=False, padding_idx=self.padding_idx)
+        rows, width = weight.shape
+        return nn.Embedding(rows, width, self.padding_idx, _weight=weight)
 
 
 def kernel_pieces(factorization: Factorization) -> list[Kernel]:
@@ -235,10 +243,8 @@ def _parameter(value: Tensor) -> nn.Parameter:
 
 
 def _filled(made: Made, weight: Tensor, bias: Tensor | None) -> Made:
-    """An ordinary layer with these numbers."""
-    made.to(weight.device, weight.dtype)
-    with torch.no_grad():
-        made.get_parameter("weight").copy_(weight)
-        if bias is not None:
-            made.get_parameter("bias").copy_(bias)
+    """An ordinary layer with copies of these numbers."""
+    made.register_parameter("weight", nn.Parameter(weight.detach().clone()))
+    if bias is not None:
+        made.register_parameter("bias", nn.Parameter(bias.detach().clone()))
     return made

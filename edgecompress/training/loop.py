@@ -74,7 +74,7 @@ def train_network(
     """
     run = run or RunOptions()
     with joined_team(run.device) as team, _own_randomness(team.device):
-        seed_step(options.seed, 0)
+        seed_step(options.seed, 0, team.device)
         session = open_session(network, data, options, run, team)
         _resume(session)
         loop = _Loop(session)
@@ -294,7 +294,7 @@ def _adapt(session: Session, loss: float, validation_loss: float | None) -> int:
     """Let ranks fall, the same in all processes; how many bonds did."""
     if session.adaptation is None:
         return 0
-    seed_step(session.options.seed, -1 - session.place.epoch)
+    seed_step(session.options.seed, -1 - session.place.epoch, session.team.device)
     if session.parallel is not session.network:
         session.parallel.zero_grad(set_to_none=True)
     changes = session.adaptation.end_epoch(

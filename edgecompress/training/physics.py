@@ -122,7 +122,8 @@ class HeatEquation:
     def trial(self, network: nn.Module, points: Tensor) -> Tensor:
         """sin(pi x) + t x (1 - x) f."""
         x, t = points[:, 0], points[:, 1]
-        return torch.sin(pi * x) + t * x * (1 - x) * network(points)[:, 0]
+        inside: Tensor = network(points)[:, 0]
+        return torch.sin(pi * x) + t * x * (1 - x) * inside
 
     def residual(
         self, network: nn.Module, points: Tensor, differentiate: Differentiation
@@ -159,7 +160,8 @@ class HamiltonJacobiBellman:
 
     def trial(self, network: nn.Module, points: Tensor) -> Tensor:
         """|x|^2 / d + (1 - t) f."""
-        return self._square(points) + (1 - points[:, -1]) * network(points)[:, 0]
+        before: Tensor = network(points)[:, 0]
+        return self._square(points) + (1 - points[:, -1]) * before
 
     def residual(
         self, network: nn.Module, points: Tensor, differentiate: Differentiation

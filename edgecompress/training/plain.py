@@ -15,6 +15,7 @@ from torch.nn.functional import conv2d, embedding
 from edgecompress.core.arrays import Shape
 from edgecompress.training.factorized.pieces import Kernel, Lookup, Order, Piece, Product, View
 from edgecompress.training.layers import (
+    Pair,
     TensorizedConv2d,
     TensorizedEmbedding,
     TensorizedLayer,
@@ -37,7 +38,7 @@ def plain_network(network: nn.Module) -> nn.Module:
         return _plain(copy)
     made: dict[nn.Module, nn.Module] = {}
     for parent in list(copy.modules()):
-        for name, child in list(parent.named_children()):
+        for name, child in list(parent._modules.items()):
             if isinstance(child, TensorizedLayer):
                 if child not in made:
                     made[child] = _plain(child)
@@ -190,7 +191,7 @@ def _matrix(piece: Piece) -> nn.Module:
     match piece:
         case Product(weight=weight):
             out, inner = weight.shape
-            made = nn.utils.skip_init(nn.Linear, inner, out, bias=False)
+            made = nn.Linear(inner, out, bias=False, device="meta")
             made.weight = _parameter(weight)
             return made
         case View():
@@ -205,9 +206,12 @@ def _matrix(piece: Piece) -> nn.Module:
 class _Setting:
     """Of a convolution."""
 
-    stride: Shape
-    padding: Shape | str
-    dilation: Shape
+    stride: Pair
+    padding: Pair | str
+    dilation: Pair
+
+
+NO_SETTING = _Setting((1, 1), (0, 0), (1, 1))
 
 
 def _plain_conv(layer: TensorizedConv2d) -> nn.Module:
@@ -267,21 +271,17 @@ def _work(kernels: Sequence[Kernel], setting: _Setting) -> int:
 
 def _conv(kernel: Kernel, setting: _Setting, bias: Tensor | None) -> nn.Conv2d:
     out, inner, *size = kernel.weight.shape
-    options = {}
-    if kernel.whole:
-        options = {
-            "stride": setting.stride,
-            "padding": setting.padding,
-            "dilation": setting.dilation,
-        }
-    made = nn.utils.skip_init(
-        nn.Conv2d,
+    used = setting if kernel.whole else NO_SETTING
+    made = nn.Conv2d(
         inner * kernel.group,
         out,
-        tuple(size),
+        _pair(tuple(size)),
+        used.stride,
+        used.padding,
+        used.dilation,
         groups=kernel.group,
         bias=bias is not None,
-        **options,
+        device="meta",
     )
     made.weight = _parameter(kernel.weight)
     if bias is not None:
@@ -300,6 +300,11 @@ def _plain_table(layer: TensorizedEmbedding) -> nn.Module:
 def _product(second: Tensor, first: Tensor) -> Tensor:
     """In float64, rounded once."""
     return (second.double() @ first.double()).to(first.dtype)
+
+
+def _pair(size: Shape) -> Pair:
+    height, width = size
+    return height, width
 
 
 def _parameter(value: Tensor) -> nn.Parameter:

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from edgecompress.core.training import TrainOptions
 from edgecompress.training.batches import derived_seed
+from edgecompress.training.distributed import is_spread
 from edgecompress.training.factorized.base import Factorization
 
 MOMENTUM = 0.9
@@ -97,7 +97,7 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, 
         {"params": same, "weight_decay": decay}
         for parameters, decay in groups
         for spread in (False, True)
-        if (same := [p for p in parameters if isinstance(p, DTensor) == spread])
+        if (same := [p for p in parameters if is_spread(p) == spread])
     ]
 
 

@@ -167,6 +167,7 @@ def open_session(
         DataInvalid: Too few samples.
     """
     _check(options, run)
+    _refuse_empty(network)
     network.to(team.device)
     dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
     rows, held = hold_back(data, options.validation, options.seed)
@@ -197,6 +198,16 @@ def open_session(
         data_sha256=data.sha256() if run.checkpoint else "",
         outline=outline,
     )
+
+
+def _refuse_empty(network: nn.Module) -> None:
+    for name, parameter in network.named_parameters():
+        if parameter.is_meta:
+            raise ConfigurationInvalid(
+                f"{tuple(parameter.shape)} numbers are too many to be trained as they are",
+                where=name,
+                hint="let its layer become factors",
+            )
 
 
 def _check(options: TrainOptions, run: RunOptions) -> None:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
-from edgecompress.training.distributed import Team
+from edgecompress.training.distributed import Team, is_spread
 from edgecompress.training.schedule import factor_parameters
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 SPREAD_FROM = 1 << 16
 """Layers with fewer dense numbers of their own stay whole. Source: a choice; a message of a quarter
@@ -32,6 +32,9 @@ def spread_dense(network: nn.Module, team: Team) -> nn.Module:
         A copy of the network as it was, in which those layers have no values: `gathered_into` fills
         it.
     """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     factors = {id(parameter) for parameter in factor_parameters(network)}
     large = [
         module
@@ -55,14 +58,14 @@ def spread_dense(network: nn.Module, team: Team) -> nn.Module:
 
 def whole_parameters(network: nn.Module) -> Iterator[nn.Parameter]:
     """Parameters that are not spread."""
-    return (p for p in network.parameters() if not isinstance(p, DTensor))
+    return (p for p in network.parameters() if not is_spread(p))
 
 
 def gathered(value: Any) -> Any:
     """Nested dictionaries and lists with every spread tensor whole; all processes call this."""
     match value:
-        case DTensor():
-            return value.full_tensor()
+        case Tensor():
+            return cast("DTensor", value).full_tensor() if is_spread(value) else value
         case dict():
             return {key: gathered(inner) for key, inner in value.items()}
         case list() | tuple():
@@ -73,10 +76,12 @@ def gathered(value: Any) -> Any:
 
 def spread_like(saved: Tensor, like: Tensor) -> Tensor:
     """A whole tensor, spread as another one is; as it comes where that one is whole."""
-    if not isinstance(like, DTensor) or isinstance(saved, DTensor):
+    if not is_spread(like) or is_spread(saved):
         return saved
-    here = saved.to(like.device)
-    return cast(Tensor, distribute_tensor(here, like.device_mesh, like.placements))
+    from torch.distributed.tensor import distribute_tensor
+
+    model = cast("DTensor", like)
+    return distribute_tensor(saved.to(model.device), model.device_mesh, model.placements)
 
 
 def spread_state(state: Mapping[str, Any], parameters: list[nn.Parameter]) -> dict[str, Any]:
@@ -112,8 +117,7 @@ def gathered_into(outline: nn.Module, network: nn.Module) -> nn.Module:
 
 def local_bytes(tensor: Tensor) -> int:
     """Bytes of a tensor in this process."""
-    part = tensor.to_local() if isinstance(tensor, DTensor) else tensor
-    return part.nbytes
+    return cast("DTensor", tensor).to_local().nbytes if is_spread(tensor) else tensor.nbytes
 
 
 def _own(module: nn.Module) -> list[nn.Parameter]:

@@ -17,7 +17,7 @@ JUDGED_AT_ONCE = 1024
 def one_step(session: Session, rows: Tensor, weight: float) -> Tensor:
     """One update; the mean loss of the whole batch, without the penalty, detached."""
     options, place = session.options, session.place
-    seed_step(options.seed, place.updates + 1)
+    seed_step(options.seed, place.updates + 1, session.team.device)
     rate = rate_at(options.learning_rate, place.updates, session.steps * options.epochs)
     for group in session.optimizer.param_groups:
         group["lr"] = rate
@@ -63,7 +63,7 @@ def _blind_step(session: Session, rows: Tensor, weight: float) -> Tensor:
     seen: list[Tensor] = []
 
     def closure() -> Tensor:
-        seed_step(session.options.seed, session.place.updates + 1)
+        seed_step(session.options.seed, session.place.updates + 1, session.team.device)
         loss = session.judge.loss(session.network(*inputs), target)
         loss = _whole_loss(session, loss, share)
         seen.append(loss)
@@ -133,6 +133,12 @@ def judged(session: Session, held: Batches | None) -> tuple[float | None, float 
     return total / max(terms, 1.0), judge.score(counted, *every)
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Each step has its own stream, so nothing of it has to be saved, and processes share it."""
-    torch.manual_seed(derived_seed(seed, "step", step))
+def seed_step(seed: int, step: int, device: torch.device) -> None:
+    """Each step has its own stream, so nothing of it has to be saved, and processes share it.
+
+    Streams of other devices stay: ``torch.manual_seed`` would look for them for a millisecond.
+    """
+    chosen = derived_seed(seed, "step", step)
+    torch.default_generator.manual_seed(chosen)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(chosen)

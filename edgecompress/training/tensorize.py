@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
+from math import prod, sqrt
 from typing import assert_never
 
 import torch
@@ -259,7 +259,7 @@ def _spread(module: Weighted) -> float:
         return float(weight.float().std())
     if isinstance(module, nn.Embedding):
         return 1.0
-    return (3 * prod(weight.shape[1:])) ** -0.5
+    return 1 / sqrt(3 * prod(weight.shape[1:]))
 
 
 def _layer(made: Factorization, module: Weighted) -> TensorizedLayer:

@@ -263,6 +263,16 @@ CASES: dict[str, Case] = {
         inputs="float[2,3,4] x, float[2,4,2] w",
         body='y = Einsum <equation = "b i j, b j k -> i b k"> (x, w)',
     ),
+    "Attention": Case(
+        inputs="float[1,4,3,4] q, float[1,2,5,4] k, float[1,2,5,2] v, float[3,5] m",
+        body="y = Attention <is_causal = 1, softcap = 2.0> (q, k, v, m)",
+        opset=23,
+    ),
+    "RotaryEmbedding": Case(
+        inputs="float[1,2,3,4] x, float[5,2] c, float[5,2] s",
+        body="p = Constant <value = int64[1,3] {4,0,2}> () y = RotaryEmbedding (x, c, s, p)",
+        opset=23,
+    ),
     "Reshape": _indexed("s = Constant <value_ints = [0,-1,1]> () y = Reshape (x, s)"),
     "Flatten": Case(inputs="float[2,3,4] x", body="y = Flatten <axis = -1> (x)"),
     "Transpose": Case(inputs="float[2,3,4] x", body="y = Transpose <perm = [2,0,1]> (x)"),

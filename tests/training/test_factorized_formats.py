@@ -184,10 +184,11 @@ def test_any_leading_shape_and_layout(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_only_the_input_and_the_cores_are_kept_for_the_backward_pass(name: str) -> None:
-    """At rank 8 of 64 inputs nothing else may be kept: x A is above a sixteenth of x."""
+    """At such ranks nothing else may be kept: the states are above a sixteenth of x."""
     kind = load_format(name)
     folding = Folding((8, 8), (8, 8))
-    made = kind(folding, tuple(min(8, most) for most in kind.max_ranks(folding)))
+    rank = 4 if name == "tucker" else 8
+    made = kind(folding, tuple(min(rank, most) for most in kind.max_ranks(folding)))
     made.reset(0.1, generator())
     x = torch.randn(256, 64, requires_grad=True)
     bias = torch.zeros(64, requires_grad=True)

@@ -73,6 +73,7 @@ def directional(
         ("stories260k", {"ids": (2, 5)}, None),
         ("dtln_1", {"input_2": (1, 1, 257), "input_3": (1, 2, 128, 2)}, None),
         ("dtln_2", {"input_4": (1, 1, 512), "input_5": (1, 2, 128, 2)}, None),
+        ("silero_vad_half", {"input": (2, 512), "state": (2, 2, 128)}, None),
         ("vdsr", {"input": (1, 1, 9, 11)}, None),
         ("ppocr_ch_v1.1_det", {"image": (1, 3, 32, 64)}, "sigmoid"),
     ],

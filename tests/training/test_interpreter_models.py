@@ -2,83 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 import torch
-from interpreter_cases import Array, model_from, tensors
+from interpreter_cases import model_from, model_of, tensors
 from oracle import run_unoptimized
+from quantized_models import affine, packed, quantized_model
 from tolerance import INTERPRETER_HALF_RELATIVE, INTERPRETER_RELATIVE
 
+from benchmarks.training.interpreter import (
+    CODED,
+    OPEN_SIZES,
+    feed_of,
+    largest_difference,
+    tensors_as_given,
+)
 from edgecompress.graph.model import load_model
 from edgecompress.training.interpreter.interpreter import Interpreter
-
-OPEN_SIZES: dict[str, tuple[dict[str, tuple[int, ...]], ...]] = {
-    "dtln_1": ({"input_2": (1, 1, 257), "input_3": (1, 2, 128, 2)},),
-    "dtln_2": ({"input_4": (1, 1, 512), "input_5": (1, 2, 128, 2)},),
-    "fashion_cnn_alt": ({"input": (1, 1, 28, 28)}, {"input": (5, 1, 28, 28)}),
-    "fashion_mlp": ({"input": (1, 1, 28, 28)}, {"input": (5, 1, 28, 28)}),
-    "fastestdet": ({"input.1": (1, 3, 352, 352)},),
-    "mlperf_ad_autoencoder": ({"input_1": (1, 640)}, {"input_1": (7, 640)}),
-    "mlperf_kws_dscnn": ({"input_1": (1, 49, 10, 1)}, {"input_1": (3, 49, 10, 1)}),
-    "mnist_cntk_op8": ({"Input3": (1, 1, 28, 28)},),
-    "ppocr_ch_v1.1_det": ({"image": (1, 3, 64, 96)}, {"image": (2, 3, 96, 32)}),
-    "resnet20_cifar10": ({"input": (1, 3, 32, 32)}, {"input": (4, 3, 32, 32)}),
-    "resnet20_cifar10_bn_op11": ({"input": (1, 3, 32, 32)}, {"input": (4, 3, 32, 32)}),
-    "resnet20_cifar10_dynamo_op20": ({"input": (1, 3, 32, 32)}, {"input": (4, 3, 32, 32)}),
-    "resnet20_cifar10_fp16": ({"input": (1, 3, 32, 32)}, {"input": (4, 3, 32, 32)}),
-    "silero_vad": (
-        {"input": (1, 512), "state": (2, 1, 128), "sr": ()},
-        {"input": (3, 512), "state": (2, 3, 128), "sr": ()},
-    ),
-    "silero_vad_half": (
-        {"input": (1, 512), "state": (2, 1, 128)},
-        {"input": (3, 512), "state": (2, 3, 128)},
-    ),
-    "stories260k": ({"ids": (1, 3)}, {"ids": (2, 17)}),
-    "superres_x3_op10": ({"input": (1, 1, 224, 224)},),
-    "ultraface_rfb320": ({"input": (1, 3, 240, 320)},),
-    "vdsr": ({"input": (1, 1, 20, 24)}, {"input": (1, 1, 33, 17)}),
-    "vittrack": ({"template": (1, 3, 128, 128), "search": (1, 3, 256, 256)},),
-}
-"""Every float model; two sizes where an axis is open."""
-
-CODED = {
-    "mlperf_kws_dscnn_int8qdq": {"input_1": (2, 49, 10, 1)},
-    "shufflenet_v2_int8_qlinear": {"input": (1, 3, 224, 224)},
-}
-"""Models that come quantized."""
-
-
-def feed_of(path: Path, shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Array]:
-    """Random inputs of the types that the file asks for."""
-    rng = np.random.default_rng(seed)
-    types = {value.name: value.type for value in ort.InferenceSession(str(path)).get_inputs()}
-    feed: dict[str, Array] = {}
-    for name, shape in shapes.items():
-        match types[name]:
-            case "tensor(int64)":
-                whole = rng.integers(0, 512, shape)
-                feed[name] = np.asarray(16_000 if name == "sr" else whole, np.int64)
-            case "tensor(int8)":
-                feed[name] = rng.integers(-128, 128, shape).astype(np.int8)
-            case kind:
-                half = "float16" in kind
-                feed[name] = rng.normal(size=shape).astype(np.float16 if half else np.float32)
-    return feed
-
-
-def largest_difference(expected: list[Array], found: list[Array]) -> float:
-    """Of all outputs, as a share of the largest entry of the output, or of 1."""
-    assert [(a.shape, a.dtype) for a in expected] == [(b.shape, b.dtype) for b in found]
-    return max(
-        float(np.abs(a.astype(float) - b).max(initial=0) / max(1, np.abs(a).max(initial=0)))
-        for a, b in zip(expected, found, strict=True)
-    )
 
 
 @pytest.mark.parametrize("name", OPEN_SIZES)
@@ -93,11 +38,6 @@ def test_float_model(name: str, data_dir: Path, full: bool) -> None:
             with torch.no_grad():
                 found = [value.numpy() for value in interpreter(tensors_as_given(feed)).values()]
             assert largest_difference(run_unoptimized(str(path), feed), found) <= limit
-
-
-def tensors_as_given(feed: dict[str, Array]) -> dict[str, torch.Tensor]:
-    """Arrays as tensors of the same type."""
-    return {name: torch.from_numpy(np.array(value)) for name, value in feed.items()}
 
 
 def test_every_float_model_is_in_the_table(data_dir: Path) -> None:
@@ -120,6 +60,39 @@ def test_quantized_model_to_the_code(name: str, data_dir: Path) -> None:
             )
             == 0
         )
+
+
+TWO_LAYERS = """
+graph (float[2,3,6,6] x) => (float[2,5] y) <int64[2] axes = {2, 3}>
+{
+    c = Conv <pads = [1,1,1,1]> (x, kernel)
+    r = Relu (c)
+    m = ReduceMean <keepdims = 0> (r, axes)
+    y = MatMul (m, matrix)
+}
+"""
+
+
+@pytest.mark.parametrize("grid", ["ternary", "2", "3", "4", "8"])
+@pytest.mark.parametrize("activations", [False, True])
+def test_packed_codes_are_decoded(grid: str, activations: bool) -> None:
+    """The files that the quantizers write: look-ups, scales, codes of activations."""
+    weights = {"kernel": affine((8, 3, 3, 3), grid), "matrix": affine((8, 5), grid, axis=1)}
+    model = quantized_model(TWO_LAYERS, weights)
+    if activations:
+        model.activation_ranges.update({"x": (-3.0, 3.0)})
+    proto = onnx.load_from_string(packed(model, activations=activations))
+    feed = {"x": np.random.default_rng(3).normal(size=(2, 3, 6, 6)).astype(np.float32)}
+    (expected,) = run_unoptimized(proto, feed)
+    for through in (False, True):
+        interpreter = Interpreter(model_of(proto), straight_through=through)
+        x = torch.from_numpy(feed["x"]).requires_grad_()
+        y = interpreter({"x": x})["y"]
+        assert largest_difference([expected], [y.detach().numpy()]) <= INTERPRETER_RELATIVE
+        if through:
+            y.sum().backward()
+            assert x.grad is not None
+            assert x.grad.any()
 
 
 def test_what_enters_the_last_activation_of_a_saturated_model(data_dir: Path) -> None:
@@ -205,13 +178,35 @@ def test_write_back_changes_what_was_trained() -> None:
     assert interpreter({"x": torch.from_numpy(x)})["y"].tolist() == expected.tolist()
 
 
+def test_write_back_drops_codes_that_no_longer_hold() -> None:
+    weights = {"kernel": affine((8, 3, 3, 3), "4"), "matrix": affine((8, 5), "4", axis=1)}
+    model = quantized_model(TWO_LAYERS, weights)
+    interpreter = Interpreter(model)
+    with torch.no_grad():
+        interpreter.weights["matrix"].mul_(2)
+    assert interpreter.write_back(model) == 1
+    assert set(model.quantized) == {"kernel"}
+
+
+def test_a_copy_is_independent() -> None:
+    interpreter = Interpreter(model_from(CHAIN))
+    twin = copy.deepcopy(interpreter)
+    with torch.no_grad():
+        twin.weights["b"].zero_()
+    x = {"x": torch.ones(2, 3)}
+    assert twin(x)["y"].tolist() == [[0.0, 0.0]] * 2
+    assert interpreter(x)["y"].tolist() == [[1.0, 4.0]] * 2  # (1, 3, 1) times b
+
+
 def test_write_back_names_what_is_missing() -> None:
     interpreter = Interpreter(model_from(CHAIN))
     with pytest.raises(ValueError, match="the model has no initializer 'b'"):
         interpreter.write_back(model_from(CHAIN.replace("b = {", "c = {").replace(", b)", ", c)")))
+    other = model_from(
+        CHAIN.replace("float[2,3] b = {1, 0, 0, 0, 1, 1}", "float[1,3] b = {1, 0, 0}")
+    )
     with pytest.raises(ValueError, match=r"initializer 'b' has shape"):
-        other = CHAIN.replace("float[2,3] b = {1, 0, 0, 0, 1, 1}", "float[1,3] b = {1, 0, 0}")
-        interpreter.write_back(model_from(other))
+        interpreter.write_back(other)
 
 
 def test_weights_in_bodies_are_trained_and_written_back(data_dir: Path, tmp_path: Path) -> None:
@@ -229,9 +224,41 @@ def test_weights_in_bodies_are_trained_and_written_back(data_dir: Path, tmp_path
             weight.mul_(1.01)
     assert interpreter.write_back(model) == len(interpreter.weights)
     found = interpreter(tensors(feed))["output"].detach().numpy()
-    (expected, _) = run_unoptimized(model.to_proto(), feed)
+    expected, _ = run_unoptimized(model.to_proto(), feed)
     assert largest_difference([expected], [found]) <= INTERPRETER_RELATIVE
     assert np.abs(found - output.detach().numpy()).max() > 1e-4
+
+
+def test_a_fed_weight_stands_in_within_a_body(data_dir: Path) -> None:
+    path = data_dir / "models" / "silero_vad_half.onnx"
+    interpreter = Interpreter(load_model(path, normalize=False))
+    feed = tensors(feed_of(path, OPEN_SIZES["silero_vad_half"][1], 0))
+    with torch.no_grad():
+        before = interpreter(feed)["output"]
+        doubled = {name: 2 * weight for name, weight in interpreter.weights.items()}
+        fed = interpreter(feed | doubled)["output"]
+        for weight in interpreter.weights.values():
+            weight.mul_(2)
+        after = interpreter(feed)["output"]
+    assert torch.equal(fed, after)
+    assert not torch.equal(fed, before)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet20_cifar10_bn_op11", "stories260k", "ppocr_ch_v1.1_det", "silero_vad"]
+)
+def test_numbers_stay_on_the_cpu(name: str, data_dir: Path) -> None:
+    """On the device without data nothing can be read: shapes, bounds and conditions are not there,
+    and everything that weights and inputs enter is."""
+    path = data_dir / "models" / f"{name}.onnx"
+    model = load_model(path, normalize=False)
+    feed = tensors_as_given(feed_of(path, OPEN_SIZES[name][1], 0))
+    expected = Interpreter(model)(feed)
+    there = {k: value if k == "sr" else value.to("meta") for k, value in feed.items()}
+    found = Interpreter(model, device="meta")(there)
+    assert {value.device.type for value in found.values()} == {"meta"}
+    shapes = {k: value.shape for k, value in found.items()}
+    assert shapes == {k: value.shape for k, value in expected.items()}
 
 
 def test_training_mode_changes_nothing(data_dir: Path) -> None:
@@ -249,7 +276,8 @@ def test_training_mode_changes_nothing(data_dir: Path) -> None:
 
 def test_values_are_freed_on_the_way() -> None:
     body = " ".join(f"v{k + 1} = Relu (v{k})" for k in range(6))
-    text = f'<ir_version: 10, opset_import: ["" : 21]> graph (float[4] v0) => (float[4] v6) {{ {body} }}'
+    head = '<ir_version: 10, opset_import: ["" : 21]>'
+    text = f"{head} graph (float[4] v0) => (float[4] v6) {{ {body} }}"
     interpreter = Interpreter(model_from(text))
     alive: list[int] = []
     made: list[weakref.ref[torch.Tensor]] = []

@@ -325,6 +325,8 @@ def test_misfits_of_data_and_network_are_refused() -> None:
         train_network(dense_network(), clusters(), PLAIN, run=RunOptions(device="warp"))
     with pytest.raises(UsageError, match="no checkpoint is named"):
         train_network(dense_network(), clusters(), PLAIN, run=RunOptions(resume=True))
+    with pytest.raises(ConfigurationInvalid, match=r"weight: \(9, 9\) numbers are too many"):
+        train_network(nn.Linear(9, 9, device="meta"), clusters(), PLAIN, run=CPU)
     frozen = dense_network().requires_grad_(False)
     with pytest.raises(ConfigurationInvalid, match="no parameters to train"):
         train_network(frozen, clusters(), PLAIN, run=CPU)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from edgecompress.core.errors import ConfigurationInvalid, InputOutputFailed
 from edgecompress.core.grids import GRIDS
 from edgecompress.core.layers import Skip
-from edgecompress.core.plan import LayerPlan, Plan
+from edgecompress.core.options import Budget, HealOptions
+from edgecompress.core.plan import HealPlan, LayerPlan, Plan
 from edgecompress.pipeline.plan_file import load_plan, plan_from_json, plan_to_json
 
 LAYERS = st.builds(
@@ -23,6 +24,34 @@ LAYERS = st.builds(
     grid=st.sampled_from(["", *GRIDS]),
     method=st.text(),
     reason=st.text(),
+)
+POSITIVE = st.floats(1e-6, 100.0)
+BUDGETS = st.builds(
+    Budget,
+    st.sampled_from(["params", "macs"]),
+    ratio=st.none() | st.floats(0.01, 1.0),
+    limit=st.none() | POSITIVE,
+)
+HEALS = st.builds(
+    HealPlan,
+    options=st.builds(
+        HealOptions,
+        epochs=st.integers(1, 100),
+        slice_epochs=st.integers(0, 9),
+        learning_rate=POSITIVE,
+        batch=st.integers(1, 999),
+        temperature=POSITIVE,
+        held_back=st.floats(0.01, 0.99),
+        samples=st.none() | st.integers(2, 10**6),
+        augment=st.lists(st.sampled_from(["flip", "crop", "mix"]), max_size=3).map(tuple),
+        budget=st.none() | BUDGETS,
+        strength=POSITIVE,
+        rank_multiple=st.integers(0, 64),
+        seed=st.integers(0, 2**63),
+    ),
+    data_sha256=st.text(),
+    made_with=st.text(),
+    weights_sha256=st.text(),
 )
 PLANS = st.builds(
     Plan,
@@ -39,6 +68,7 @@ PLANS = st.builds(
     skips=st.lists(st.builds(Skip, st.text(), st.text(), st.integers(0, 10**9)), max_size=3).map(
         tuple
     ),
+    heal=st.none() | HEALS,
 )
 PLAN = Plan(
     input_sha256="ab" * 32,

@@ -103,7 +103,7 @@ class _ThroughChain(torch.autograd.Function):
         return y.reshape(*x.shape[:-1], y.shape[1])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         steps: Sequence[Step] = ctx.steps
         count = len(ctx.needs_input_grad) - 4
         x, saved = ctx.saved_tensors[0], ctx.saved_tensors[1:]

@@ -99,7 +99,7 @@ class _ThroughHalves(torch.autograd.Function):
         return y.reshape(*x.shape[:-1], c.shape[1])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, inner, *cores = ctx.saved_tensors
         halves: Halves = ctx.halves
         ahead, behind = halves.sides(cores)

@@ -67,6 +67,7 @@ Gradients = tuple[Tensor | None, Tensor | None, Tensor, Tensor]
 
 def _plus(y: Tensor, bias: Tensor | None) -> Tensor:
     """In place: y is fresh."""
+    y = y.contiguous()
     return y if bias is None else y.add_(bias)
 
 

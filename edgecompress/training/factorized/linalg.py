@@ -35,7 +35,8 @@ def unfold(tensor: Tensor, mode: int) -> Tensor:
 
 def mode_product(tensor: Tensor, matrix: Tensor, mode: int) -> Tensor:
     """Contract one mode with the columns of (m, n_mode)."""
-    return torch.tensordot(matrix, tensor, dims=([1], [mode])).movedim(0, mode)
+    product: Tensor = torch.tensordot(matrix, tensor, dims=([1], [mode]))
+    return product.movedim(0, mode)
 
 
 def tt_svd(tensor: Tensor, ranks: Sequence[int]) -> list[Tensor]:

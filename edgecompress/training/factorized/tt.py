@@ -209,7 +209,8 @@ class TensorTrain(TwoSided):
         right = cores[0].new_ones(1, 1)
         for core in reversed(cores[bond + 1 :]):
             right = torch.tensordot(torch.tensordot(core, right, dims=1), core, ([1, 2], [1, 2]))
-        return (left.diagonal() * right.diagonal()).clamp_min(0).sqrt()
+        squares: Tensor = left.diagonal() * right.diagonal()
+        return squares.clamp_min(0).sqrt()
 
 
 FORMAT = TensorTrain

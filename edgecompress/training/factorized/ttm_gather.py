@@ -41,7 +41,7 @@ def gather_table(cores: Sequence[Tensor], rows: Tensor) -> Tensor:
     distinct, inverse = torch.unique(rows, return_inverse=True)
     merged = merge_small(cores, distinct.numel())
     found = cast(Tensor, _Chain.apply(distinct, *merged))  # type: ignore[no-untyped-call]
-    return found.index_select(0, inverse.reshape(-1)).view(*rows.shape, -1)
+    return found.index_select(0, inverse.reshape(-1)).view(*rows.shape, found.shape[1])
 
 
 class _Chain(torch.autograd.Function):
@@ -50,7 +50,7 @@ class _Chain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, *cores: Tensor) -> Tensor:
         ctx.save_for_backward(rows, *cores)
-        return _states(_digits(rows, cores), cores)[-1].reshape(rows.shape[0], -1)
+        return _states(_digits(rows, cores), cores)[-1].squeeze(2)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
@@ -62,10 +62,10 @@ class _Chain(torch.autograd.Function):
         for k in range(len(cores) - 1, 0, -1):
             columns, right = cores[k].shape[2:]
             before = states[k - 1]
-            gradient = gradient.reshape(count, -1, columns * right)
+            gradient = gradient.reshape(count, before.shape[1], columns * right)
             d_cores.append(_scatter(torch.bmm(before.mT, gradient), digits[k], cores[k]))
             gradient = torch.bmm(gradient, _slices(cores[k], digits[k]).mT)
-        d_cores.append(_scatter(gradient.reshape(count, 1, -1), digits[0], cores[0]))
+        d_cores.append(_scatter(gradient, digits[0], cores[0]))
         return None, *reversed(d_cores)
 
 
@@ -83,10 +83,12 @@ def _digits(rows: Tensor, cores: Sequence[Tensor]) -> list[Tensor]:
 def _states(digits: Sequence[Tensor], cores: Sequence[Tensor]) -> list[Tensor]:
     """After each core: (n, columns so far, r)."""
     count = digits[0].shape[0]
-    state = _slices(cores[0], digits[0]).reshape(count, -1, cores[0].shape[3])
+    width = cores[0].shape[2]
+    state = _slices(cores[0], digits[0]).reshape(count, width, cores[0].shape[3])
     states = [state]
     for core, digit in zip(cores[1:], digits[1:], strict=True):
-        state = torch.bmm(state, _slices(core, digit)).reshape(count, -1, core.shape[3])
+        width *= core.shape[2]
+        state = torch.bmm(state, _slices(core, digit)).reshape(count, width, core.shape[3])
         states.append(state)
     return states
 
@@ -102,5 +104,5 @@ def _scatter(gradient: Tensor, digit: Tensor, core: Tensor) -> Tensor:
     """Sums (n, r, e r') into the core's rows."""
     left, rows, columns, right = core.shape
     total = gradient.new_zeros(rows, left * columns * right)
-    total = total.index_add(0, digit, gradient.reshape(digit.shape[0], -1))
+    total = total.index_add(0, digit, gradient.reshape(digit.shape[0], total.shape[1]))
     return total.view(rows, left, columns, right).transpose(0, 1)

@@ -185,7 +185,8 @@ class Tucker(TwoSided):
         for k, gram in enumerate(grams):
             other = other if k == bond else mode_product(other, gram, k)
         slices = (unfold(core, bond) * unfold(other, bond)).sum(1)
-        return (grams[bond].diagonal() * slices).clamp_min(0).sqrt()
+        squares: Tensor = grams[bond].diagonal() * slices
+        return squares.clamp_min(0).sqrt()
 
 
 def _balanced(factors: Sequence[Tensor], core: Tensor) -> list[Tensor]:

@@ -157,12 +157,11 @@ class TwoSided(Factorization):
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """(..., in) -> (..., out), the cheapest way."""
-        cores = self.factors()
         route = self.route(x.numel() // self.folding.shape[1])
         if route.order == "fused":
-            return through_halves(x, bias, route.halves, cores, keep=route.keep)
+            return through_halves(x, bias, route.halves, self.factors(), keep=route.keep)
         if route.order == "pieces":
-            return through_chain(x, bias, route.steps, cores, keep=route.keep)
+            return through_chain(x, bias, route.steps, self.factors(), keep=route.keep)
         return linear(x, self.dense(), bias)
 
     def gather(self, rows: Tensor) -> Tensor:

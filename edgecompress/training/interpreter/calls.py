@@ -14,6 +14,7 @@ from torch import Tensor
 from edgecompress.core.errors import Unsupported
 
 FAMILIES = (
+    "attention",
     "activations",
     "control",
     "convolution",
@@ -145,17 +146,15 @@ class Operation:
         function: ``function(call, *inputs)`` -> one value, or a tuple of them; inputs that are
             left out are None.
         numbers: Inputs that are read as plain numbers (shapes, axes, bounds): they stay on the
-            CPU and no gradient reaches them. A negative place means it and all after it.
+            CPU and no gradient reaches them.
         frozen: Inputs that are not trained (statistics).
         differentiable: Whether a gradient passes at all.
-        foldable: Whether constant inputs give a constant.
     """
 
     function: Function
     numbers: tuple[int, ...] = ()
     frozen: tuple[int, ...] = ()
     differentiable: bool = True
-    foldable: bool = True
 
     def reads_number(self, place: int) -> bool:
         """Whether an input is read as plain numbers."""
@@ -175,7 +174,6 @@ def operator(
     numbers: tuple[int, ...] = (),
     frozen: tuple[int, ...] = (),
     differentiable: bool = True,
-    foldable: bool = True,
 ) -> Callable[[Function], Function]:
     """Register a function as what computes these operators."""
 
@@ -186,7 +184,6 @@ def operator(
                 numbers=numbers,
                 frozen=frozen,
                 differentiable=differentiable,
-                foldable=foldable,
             )
         return function
 

@@ -57,11 +57,7 @@ def _requantized(
     kind = call.input_types[place]
     if kind is None:
         raise call.refused("codes of unknown type")
-    shift = zero_point.to(torch.float32)
-    values = total.to(torch.float32) * scale
-    if call.numerics.straight_through:
-        return rounded(call, values + shift, kind)
-    return rounded(call, torch.round(values) + shift, kind)
+    return rounded(call, total.to(torch.float32) * scale, zero_point.to(torch.float32), kind)
 
 
 @operator("QLinearMatMul", differentiable=False)
@@ -108,4 +104,4 @@ def qlinear_elementwise(call: Call, *inputs: Tensor | None) -> Tensor:
     if kind is None:
         raise call.refused("codes of unknown type")
     shift = 0 if not rest or rest[0] is None else rest[0].to(torch.float32)
-    return rounded(call, torch.round(total) + shift, kind)
+    return rounded(call, total, shift, kind)

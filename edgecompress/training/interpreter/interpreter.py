@@ -102,6 +102,8 @@ class Interpreter(nn.Module):
     def write_back(self, model: Model) -> int:
         """Put the parameters into a model with the same initializers, in place.
 
+        Codes that the model keeps of an initializer are dropped when its values change.
+
         Returns:
             Number of initializers whose values changed.
 
@@ -112,15 +114,19 @@ class Interpreter(nn.Module):
         lacking = sorted(set(self.weights) - set(places))
         if lacking:
             raise ValueError(f"the model has no initializer {lacking[0]!r}")
-        return sum(_written(places[name], value) for name, value in self.weights.items())
+        changed = [n for n, value in self.weights.items() if _written(places[n], value)]
+        for name in changed:
+            model.quantized.pop(name, None)
+        return len(changed)
 
 
-def _written(place: Constant, value: Tensor) -> int:
+def _written(place: Constant, value: Tensor) -> bool:
+    """Whether the values that were there are others."""
     old = place.tensor
     if tuple(value.shape) != tuple(old.shape.numpy()):
         raise ValueError(f"initializer {old.name!r} has shape {old.shape}, not {value.shape}")
     new = to_tensor(value, old)
     if new.tobytes() == old.tobytes():
-        return 0
+        return False
     place.put(new)
-    return 1
+    return True

@@ -119,6 +119,6 @@ def local_response_normalization(call: Call, x: Tensor) -> Tensor:
     zeros = [0, 0] * (x.dim() - 2)
     wide = functional.pad(squares, [*zeros, (size - 1) // 2, math.ceil((size - 1) / 2)])
     total = torch.stack([wide.narrow(1, k, x.shape[1]) for k in range(size)]).sum(0)
-    factor = call.get("bias", 1.0) + call.get("alpha", 0.0001) / size * total
+    factor: Tensor = call.get("bias", 1.0) + call.get("alpha", 0.0001) / size * total
     beta: float = call.get("beta", 0.75)
     return x / factor.pow(beta)

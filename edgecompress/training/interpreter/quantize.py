@@ -39,13 +39,21 @@ def spread(call: Call, x: Tensor, value: Tensor) -> Tensor:
     return value.reshape([-1 if k == axis else 1 for k in range(x.dim())])
 
 
-def rounded(call: Call, codes: Tensor, kind: ir.DataType) -> Tensor:
-    """Codes before rounding as codes of a type: to the nearest, halves to even, within range."""
+def rounded(call: Call, codes: Tensor, shift: Tensor | int, kind: ir.DataType) -> Tensor:
+    """Codes of a type from values in steps: to the nearest, halves to even, then the zero point.
+
+    Args:
+        call: The node.
+        codes: Values over the scale.
+        shift: The zero point, as it broadcasts to ``codes``.
+        kind: Its range is kept to.
+    """
     low, high = _RANGES[kind]
     if not call.numerics.straight_through:
-        return torch.clamp(torch.round(codes), low, high).to(INTEGER_TYPES[kind])
-    within = torch.clamp(codes, low, high)
-    return within + (torch.round(within) - within).detach()
+        return torch.clamp(torch.round(codes) + shift, low, high).to(INTEGER_TYPES[kind])
+    least, most = (torch.as_tensor(end - shift).to(codes) for end in (low, high))
+    within = torch.minimum(torch.maximum(codes, least), most)
+    return within + (torch.round(within) - within).detach() + shift
 
 
 @operator("QuantizeLinear")
@@ -63,11 +71,8 @@ def quantize_linear(
     values = x if x.is_floating_point() else x.to(scale.dtype)
     codes = values / spread(call, x, scale)
     if zero_point is None:
-        return rounded(call, codes, kind)
-    shift = spread(call, x, zero_point.to(codes.dtype))
-    if call.numerics.straight_through:
-        return rounded(call, codes + shift, kind)
-    return rounded(call, torch.round(codes) + shift, kind)
+        return rounded(call, codes, 0, kind)
+    return rounded(call, codes, spread(call, x, zero_point.to(codes.dtype)), kind)
 
 
 @operator("DequantizeLinear")
@@ -96,9 +101,5 @@ def dynamic_quantize_linear(call: Call, x: Tensor) -> tuple[Tensor, Tensor, Tens
     scale = (high - low) / 255
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
     shift = torch.clamp(torch.round(-low / scale), 0, 255)
-    codes = x / scale
-    if call.numerics.straight_through:
-        codes = rounded(call, codes + shift, ir.DataType.UINT8)
-    else:
-        codes = rounded(call, torch.round(codes) + shift, ir.DataType.UINT8)
+    codes = rounded(call, x / scale, shift, ir.DataType.UINT8)
     return codes, scale, shift.to(torch.uint8)

@@ -27,13 +27,17 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One node: what it reads and makes, "" for what is left out."""
+    """One node: what it reads and makes, "" for what is left out.
+
+    ``inner``: weights of the graphs inside, which may be fed in place of what the model has.
+    """
 
     call: Call
     operation: Operation
     inputs: tuple[str, ...]
     captured: tuple[str, ...]
     outputs: tuple[str, ...]
+    inner: tuple[str, ...] = ()
 
     def reads(self) -> set[str]:
         """Names of all values that it takes."""
@@ -118,13 +122,19 @@ class Scope:
             values.update((name, one) for name, one in zip(step.outputs, made, strict=False))
             for name in dead:
                 values.pop(name, None)
-        return {name: self._look_up(name, values, device) for name in wanted}
+        return {name: self._look_up(name, values) for name in wanted}
 
     def run(self, captured: Mapping[str, Any], given: tuple[Any, ...]) -> tuple[Any, ...]:
         """Outputs, as a graph inside a node."""
-        values = {**captured, **dict(zip(self.inputs, given, strict=False))}
+        fed = {name: captured[key] for name, key in self._names.items() if key in captured}
+        values = {**captured, **fed, **dict(zip(self.inputs, given, strict=False))}
         found = self.evaluate(values, self.outputs)
         return tuple(found[name] for name in self.outputs)
+
+    def weights(self) -> tuple[str, ...]:
+        """Names of the weights of this graph and of all inside."""
+        inside = (key for step in self._steps for key in step.inner)
+        return (*self._names.values(), *inside)
 
     def _hold(self, value: ir.Value, constants: Held) -> None:
         name, key = value.name or "", id(value)
@@ -149,9 +159,7 @@ class Scope:
         self._constants.update((name, known[name]) for name in folded & needed if name)
 
     def _folds(self, step: Step, known: Mapping[str, Any]) -> bool:
-        if not step.operation.foldable or step.call.bodies:
-            return False
-        return all(name in known for name in step.reads())
+        return not step.call.bodies and all(name in known for name in step.reads())
 
     def _plan(self, fed: frozenset[str], wanted: tuple[str, ...]) -> Plan:
         plan = self._plans.get((fed, wanted))
@@ -177,7 +185,7 @@ class Scope:
         steps: list[tuple[Step, tuple[str, ...]]] = []
         for place in sorted(needed, reverse=True):
             step = self._steps[place]
-            dead = (step.reads() | set(step.outputs)) - spoken_for
+            dead = (step.reads() | {*step.inner, *step.outputs}) - spoken_for
             spoken_for |= dead
             steps.append((step, tuple(dead)))
         return Plan(tuple(steps[::-1]))
@@ -190,17 +198,14 @@ class Scope:
                 return value.device
         return _CPU
 
-    def _look_up(self, name: str, values: Mapping[str, Any], device: torch.device) -> Any:
+    def _look_up(self, name: str, values: Mapping[str, Any]) -> Any:
         if not name:
             return None
         if name in values:
             return values[name]
         if name in self._names:
             return self._weights.now(self._names[name])
-        constant = self._constants[name]
-        if device.type == "cpu" or not constant.is_floating_point():
-            return constant
-        return self._copy(name, constant, device)
+        return self._constants[name]
 
     def _copy(self, name: str, constant: Tensor, device: torch.device) -> Tensor:
         copy = self._copies.get((name, device))
@@ -209,12 +214,13 @@ class Scope:
         return copy
 
     def _run(self, step: Step, values: Mapping[str, Any], device: torch.device) -> tuple[Any, ...]:
-        inputs = [self._look_up(name, values, device) for name in step.inputs]
+        inputs = [self._look_up(name, values) for name in step.inputs]
         if device.type != "cpu":
             self._gather(step, inputs, device)
         try:
             if step.call.bodies:
-                captured = {n: self._look_up(n, values, device) for n in step.captured}
+                captured = {n: self._look_up(n, values) for n in step.captured}
+                captured.update((n, values[n]) for n in step.inner if n in values)
                 made = step.operation.function(step.call, captured, *inputs)
             else:
                 made = step.operation.function(step.call, *inputs)
@@ -249,7 +255,7 @@ class _Kept:
 
 def _step(node: ir.Node, versions: Mapping[str, int], numerics: Numerics, kept: _Kept) -> Step:
     domain = _domain(node)
-    inner: dict[str, Body] = {}
+    inner: dict[str, Scope] = {}
     attributes: dict[str, Any] = {}
     for name, attribute in node.attributes.items():
         if attribute.type == ir.AttributeType.GRAPH:
@@ -266,7 +272,7 @@ def _step(node: ir.Node, versions: Mapping[str, int], numerics: Numerics, kept: 
         outputs=len(node.outputs),
         used=tuple(bool(value.name) for value in node.outputs),
         numerics=numerics,
-        bodies=inner,
+        bodies=dict[str, Body](inner),
     )
     return Step(
         call,
@@ -274,6 +280,7 @@ def _step(node: ir.Node, versions: Mapping[str, int], numerics: Numerics, kept: 
         _names(node.inputs),
         tuple(dict.fromkeys(_names(outside))),
         _names(node.outputs),
+        tuple(dict.fromkeys(key for body in inner.values() for key in body.weights())),
     )
 
 
@@ -292,9 +299,5 @@ def _domain(node: ir.Node) -> str:
 def _input_types(graph: ir.Graph, numerics: Numerics) -> dict[str, torch.dtype]:
     """Name of a float input -> the type that it is computed in."""
     kinds = {value.name or "": value.dtype for value in graph.inputs}
-    floats = {name: kind for name, kind in kinds.items() if kind is not None}
-    return {
-        name: numerics.torch_type(kind)
-        for name, kind in floats.items()
-        if kind.is_floating_point() and kind.itemsize >= 2
-    }
+    found = {name: numerics.torch_type(kind) for name, kind in kinds.items() if kind is not None}
+    return {name: kind for name, kind in found.items() if kind.is_floating_point}

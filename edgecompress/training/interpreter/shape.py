@@ -131,9 +131,12 @@ def cast(call: Call, x: Tensor) -> Tensor:
     return cast_to(call, x, _NAMED[to] if isinstance(to, str) else ir.DataType(to))
 
 
+_SUB_BYTE = {ir.DataType[name] for name in ("INT2", "UINT2", "INT4", "UINT4")}
+
+
 def cast_to(call: Call, x: Tensor, kind: ir.DataType) -> Tensor:
     """In another type."""
-    if kind.bitwidth < 8 and kind != ir.DataType.BOOL:
+    if kind in _SUB_BYTE:
         raise call.refused(f"a result of type {kind.name}")
     target = call.numerics.torch_type(kind)
     if call.numerics.straight_through and x.requires_grad and not target.is_floating_point:

@@ -65,7 +65,7 @@ def bake_precision(network: nn.Module) -> None:
         if isinstance(module, TensorizedLayer) and isinstance(module.precision, LayerPrecision):
             options = module.precision.options
             for core in module.factorization.cores:
-                core.copy_(Rounder(options.factor_bits)(core))
+                core.copy_(Rounder(options.factor_bits, saturating=True)(core))
             if module.bias is not None:
                 module.bias.copy_(Rounder(options.activation_bits)(module.bias))
             views = module.factorization.views
@@ -154,7 +154,7 @@ def _plain(layer: RoundedLinear | RoundedConv2d) -> nn.Linear | nn.Conv2d:
     else:
         made = nn.Conv2d(*_sizes(layer), **UNFILLED)
     made.weight, made.bias = layer.weight, layer.bias
-    made.weight.copy_(Rounder(options.factor_bits)(made.weight))
+    made.weight.copy_(Rounder(options.factor_bits, saturating=True)(made.weight))
     if made.bias is not None:
         made.bias.copy_(Rounder(options.activation_bits)(made.bias))
     return made.train(layer.training)

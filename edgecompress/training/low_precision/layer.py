@@ -50,8 +50,10 @@ class RoundedCores(nn.Module):
 
     def __call__(self, cores: list[Tensor]) -> list[Tensor]:
         """Each core on its own grid."""
-        values = self.rounder(self.options.factor_bits, self.training)
-        gradients = self.rounder(self.options.gradient_bits, True)
+        random = self.options.rounding == "stochastic"
+        noise = self.generator if random else None
+        values = Rounder(self.options.factor_bits, noise if self.training else None, True)
+        gradients = Rounder(self.options.gradient_bits, noise)
         return [
             rounded(core, None, values, gradients, torch.float64 if self.wide else core.dtype)
             for core in cores
@@ -59,12 +61,6 @@ class RoundedCores(nn.Module):
 
     def cut(self, core: int, axis: int, kept: Tensor) -> None:
         """Nothing here has the shape of a core."""
-
-    def rounder(self, bits: int, stochastic: bool) -> Rounder:
-        """Of that width, at random when asked for by the options and by the caller."""
-        return Rounder(
-            bits, self.generator if stochastic and self.options.rounding == "stochastic" else None
-        )
 
 
 class LayerPrecision(nn.Module):
@@ -104,7 +100,7 @@ class LayerPrecision(nn.Module):
         """What ``layer(x)`` gives on codes."""
         kind = next(layer.parameters()).dtype
         if isinstance(layer, RoundedLinear | RoundedConv2d):
-            values = Rounder(self.options.factor_bits, self._noise(self.training))
+            values = Rounder(self.options.factor_bits, self._noise(self.training), True)
             weight = rounded(layer.weight, None, values, self.gradients, kind)
             piece: Piece = Product(weight)
             if isinstance(layer, RoundedConv2d):

@@ -5,7 +5,8 @@ case fits its 24 bits and in float64 otherwise. What leaves a function is on a g
 (activations) and backward (gradients).
 
 Straight-through: the gradient passes a rounding unchanged where the value was in range and is zero
-where it was cut off at the end of the grid.
+where it was cut off at the end of the grid. A factor that was cut off is a parameter and has to
+find its way back: its gradient is zero only where descent would move it further out.
 
 Source: Bengio et al. 2013 (straight-through estimator); Hubara et al. 2016 (zero out of range).
 """
@@ -258,16 +259,19 @@ class Round(torch.autograd.Function):
         """In the type ``kind``; exponent None: the finest grid that holds the tensor."""
         peak = peak_of(x)
         if exponent is None:
-            exponent = fitting_exponent(peak, values.bits)
+            exponent = values.exponent(x) if isfinite(peak) else 0
         ctx.gradient, ctx.kind = gradient, x.dtype
         ctx.inside = in_range(x, peak, exponent, values.bits)
+        ctx.signs = x.detach().sign() if ctx.inside is not None and values.saturating else None
         return values.at(x, exponent if isfinite(peak) else None).to(kind)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Rounded, zero where the value was cut off."""
-        if ctx.inside is not None:
+        """Rounded, zero where the value was cut off and would go further out."""
+        if ctx.signs is not None:
+            gradient = gradient * (ctx.inside | (gradient * ctx.signs > 0))
+        elif ctx.inside is not None:
             gradient = gradient * ctx.inside
         return ctx.gradient(gradient).to(ctx.kind), None, None, None, None
 

@@ -16,6 +16,7 @@ from edgecompress.training.low_precision.rounding import (
     stream,
     to_bfloat16,
 )
+from edgecompress.training.zeroth_order import ZerothOrder
 
 BFLOAT16_BITS = 16
 
@@ -58,25 +59,31 @@ class PreciseOptimizer(torch.optim.Optimizer):
         self.widths = parameter_widths(network)
         self._join()
         for parameter, rounder in self._masters():
-            parameter.data = Rounder(rounder.bits)(parameter.data)
+            nearest = Rounder(rounder.bits, saturating=rounder.saturating)
+            parameter.data = nearest(parameter.data)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update; what the inner optimiser's step returns."""
-        if closure is not None:
+        """One update; what the closure returned, or the mean of a `ZerothOrder`'s losses."""
+        forward_only = isinstance(self.inner, ZerothOrder)
+        loss = None
+        if closure is not None and not forward_only:
             with torch.enable_grad():
-                closure_loss = closure()
+                loss = closure()
         gradient = Rounder(self.options.gradient_bits)
         for parameter in self.widths:
             if parameter.grad is not None:
                 parameter.grad.copy_(gradient(parameter.grad))
         self._convert(widen)
-        returned = self.inner.step()
+        if forward_only:
+            loss = self.inner.step(closure)
+        else:
+            self.inner.step()
         self._convert(self._narrow)
         for parameter, rounder in self._masters():
-            if parameter.grad is not None:
+            if forward_only or parameter.grad is not None:
                 parameter.copy_(rounder(parameter))
-        return returned if closure is None else closure_loss
+        return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget gradients."""
@@ -105,9 +112,10 @@ class PreciseOptimizer(torch.optim.Optimizer):
         bits = self.options.master_bits
         if bits >= FLOAT_BITS:
             return []
+        factor_bits = self.options.factor_bits
         return [
-            (parameter, Rounder(bits or width, self.generator))
-            for parameter, width in self.widths.items()
+            (p, Rounder(bits or width, self.generator, not bits and width == factor_bits))
+            for p, width in self.widths.items()
         ]
 
     def _convert(self, change: Callable[[Tensor], Tensor]) -> None:

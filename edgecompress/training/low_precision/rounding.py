@@ -20,6 +20,14 @@ SMALLEST_EXPONENT = -100
 """Grids are not finer, so that codes and their inverse scale stay normal float32 numbers."""
 
 
+FINER = 2
+"""Exponents below the widest that are tried for factors.
+
+Source: the uniform grid of 15 codes with the least square error for normal numbers reaches 2.4
+standard deviations (computed), their largest of 10^4 is at 3.9: less than a factor of 4 apart.
+"""
+
+
 def largest_code(bits: int) -> int:
     """Largest code of a symmetric grid: 7 at 4 bits."""
     return int(2 ** (bits - 1)) - 1
@@ -63,14 +71,23 @@ class Rounder:
     Attributes:
         bits: Of a code; `FLOAT_BITS`: tensors stay as they are.
         noise: Of stochastic rounding; None: to nearest, ties to even.
+        saturating: The grid may be finer than the largest values allow, when cutting them off costs
+            less than coarse steps for all the others: right for factors, whose codes are few.
     """
 
     bits: int
     noise: torch.Generator | None = None
+    saturating: bool = False
 
     def exponent(self, x: Tensor) -> int:
-        """Of the finest grid that holds the tensor."""
-        return fitting_exponent(peak_of(x), self.bits)
+        """Of the finest grid that holds the tensor, or of the one with the least square error."""
+        widest = fitting_exponent(peak_of(x), self.bits)
+        if not self.saturating or not x.numel():
+            return widest
+        wide = x.detach().double()
+        nearest = Rounder(self.bits)
+        tries = range(widest, max(widest - FINER, SMALLEST_EXPONENT) - 1, -1)
+        return min(tries, key=lambda e: float((nearest.at(wide, e) - wide).square().sum()))
 
     def __call__(self, x: Tensor) -> Tensor:
         """The tensor on the finest grid that holds it, same type; not differentiable.
@@ -79,8 +96,7 @@ class Rounder:
         """
         if self.bits >= FLOAT_BITS:
             return x
-        peak = peak_of(x)
-        return self.at(x, fitting_exponent(peak, self.bits) if isfinite(peak) else None)
+        return self.at(x, self.exponent(x) if isfinite(peak_of(x)) else None)
 
     def at(self, x: Tensor, exponent: int | None) -> Tensor:
         """The tensor on a given grid; what is outside goes to the grid's end. None: all NaN."""

@@ -1,0 +1,131 @@
+"""The recommender, and clicks with a known truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from edgecompress.core.errors import ConfigurationInvalid, DataInvalid
+from edgecompress.core.options import FixedRanks
+from edgecompress.core.training import TensorizeOptions
+from edgecompress.training.architectures import SampleShape, load_architecture
+from edgecompress.training.architectures.recommender import Recommender
+from edgecompress.training.factorized.folding import Folding
+from edgecompress.training.layers import TensorizedEmbedding
+from edgecompress.training.synthetic_clicks import CRITEO_KAGGLE_LARGEST, ClickModel
+from edgecompress.training.tensorize import tensorize
+
+
+def sample(*cardinalities: int) -> SampleShape:
+    return SampleShape(
+        inputs=((13,), (len(cardinalities),)),
+        dtypes=("float32", "int64"),
+        cardinalities=cardinalities,
+    )
+
+
+def built(*cardinalities: int, **choices: object) -> Recommender:
+    network = load_architecture("recommender").build(
+        sample(*cardinalities), torch.Generator().manual_seed(0), **choices
+    )
+    assert isinstance(network, Recommender)
+    return network
+
+
+def small_truth(seed: int = 0) -> ClickModel:
+    foldings = (Folding((5, 6, 7), (2, 2, 2)), Folding((4, 4, 4), (2, 2, 2)))
+    return ClickModel((205, 64), foldings, 2, torch.Generator().manual_seed(seed))
+
+
+def test_logit_is_the_published_interaction() -> None:
+    """Naumov et al. 2019: products of all pairs of vectors beside the dense vector, in NumPy."""
+    network = built(20, 30, width=4, bottom=(6,), top=(5,))
+    dense, rows = torch.randn(3, 13), torch.tensor([[0, 29], [19, 1], [7, 7]])
+    hidden = network.bottom(dense).detach().numpy()
+    tables = [table.weight.detach().numpy()[rows[:, k]] for k, table in enumerate(network.tables)]
+    vectors = [hidden, *tables]
+    products = [(vectors[a] * vectors[b]).sum(1) / 2 for a in range(3) for b in range(a + 1, 3)]
+    inputs = np.concatenate([hidden, np.stack(products, 1)], 1)
+    expected = network.top(torch.tensor(inputs)).detach().squeeze(1)
+    torch.testing.assert_close(network(dense, rows), expected)
+
+
+def test_large_tables_wait_for_their_factors() -> None:
+    network = built(*CRITEO_KAGGLE_LARGEST, 1000, width=128)
+    assert [table.weight.is_meta for table in network.tables] == [True] * 5 + [False]
+    options = TensorizeOptions(format="ttm", ranks=FixedRanks((2,)), cores=3)
+    tensorize(network, options, generator=torch.Generator().manual_seed(0))
+    assert all(isinstance(table, TensorizedEmbedding) for table in network.tables[:5])
+    rows = torch.tensor([[size - 1 for size in (*CRITEO_KAGGLE_LARGEST, 1000)]])
+    assert network(torch.zeros(1, 13), rows).shape == (1,)
+    count = sum(parameter.numel() for parameter in network.tables[:5].parameters())
+    assert sum(CRITEO_KAGGLE_LARGEST) * 128 / count > 20_000
+
+
+def test_refuses_other_samples() -> None:
+    picture = SampleShape(inputs=((3, 32, 32),), dtypes=("float32",), classes=10)
+    build = load_architecture("recommender").build
+    with pytest.raises(DataInvalid, match="recommender takes floating features and one category"):
+        build(picture, torch.Generator())
+    with pytest.raises(ConfigurationInvalid, match="must be at least 1"):
+        build(sample(5), torch.Generator(), width=0)
+
+
+def test_clicks_follow_the_probability() -> None:
+    """Mean and calibration within four standard errors; the share of Criteo's challenge."""
+    drawn = small_truth().draw(40_000, torch.Generator().manual_seed(1))
+    error = 4 * 0.5 / 40_000**0.5
+    assert abs(float(drawn.clicks.mean() - drawn.probability.mean())) < error
+    assert float(drawn.clicks.mean()) == pytest.approx(0.256, abs=0.02)
+    likely = drawn.probability > 0.5
+    gap = float(drawn.clicks[likely].mean() - drawn.probability[likely].mean())
+    assert abs(gap) < 4 * 0.5 / int(likely.sum()) ** 0.5
+
+
+def test_no_other_score_beats_the_generating_model() -> None:
+    drawn = small_truth().draw(40_000, torch.Generator().manual_seed(1))
+    clicks = drawn.clicks.numpy()
+    ceiling = roc_auc_score(clicks, drawn.probability.numpy())
+    noise = torch.randn(40_000, generator=torch.Generator().manual_seed(2))
+    worse = roc_auc_score(clicks, (drawn.probability.logit() + noise).numpy())
+    assert 0.7 < worse < ceiling < 0.95
+
+
+def test_categories_follow_a_power_law_and_stay_in_range() -> None:
+    """Exponent 1 over 205 rows: the most frequent has log 2 / log 206 = 13 % of the samples."""
+    drawn = small_truth().draw(40_000, torch.Generator().manual_seed(1))
+    counts = np.bincount(drawn.categories[:, 0].numpy(), minlength=205)
+    assert len(counts) == 205
+    assert counts.max() / 40_000 == pytest.approx(np.log(2) / np.log(206), abs=0.01)
+    assert (counts > 0).all()
+
+
+def test_same_seed_same_clicks() -> None:
+    one, other = (small_truth(4).draw(50, torch.Generator().manual_seed(9)) for _ in range(2))
+    assert torch.equal(one.clicks, other.clicks)
+    assert torch.equal(one.categories, other.categories)
+
+
+def test_factors_learn_the_planted_tables() -> None:
+    """AUC of the trained network is near the generating model's, and far above no tables."""
+    truth = small_truth()
+    generator = torch.Generator().manual_seed(2)
+    network = built(205, 64, width=8, bottom=(32,), top=(32,))
+    options = TensorizeOptions(format="ttm", ranks=FixedRanks((3,)), cores=3, minimum_saving=-10.0)
+    network.tables = nn.ModuleList(nn.Embedding(len_, 8, device="meta") for len_ in (210, 64))
+    tensorize(network.tables, options, generator=generator)
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-2)
+    for _ in range(250):
+        batch = truth.draw(512, generator)
+        optimizer.zero_grad()
+        logits = network(batch.features, batch.categories)
+        binary_cross_entropy_with_logits(logits, batch.clicks).backward()
+        optimizer.step()
+    test = truth.draw(20_000, torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        reached = roc_auc_score(test.clicks, network(test.features, test.categories))
+    assert reached > roc_auc_score(test.clicks, test.probability) - 0.05
