@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         load,
         plan,
         quantize,
+        train,
     )
     from edgecompress.core.errors import EdgeCompressError
     from edgecompress.core.options import DecomposeOptions, Gates, LayerRule, QuantizeOptions
@@ -53,6 +54,7 @@ _HOMES = {
     "rtl": "edgecompress.device_api",
     "simulate": "edgecompress.device_api",
     "sweep_latency": "edgecompress.device_api",
+    "train": "edgecompress.api",
 }
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "rtl",
     "simulate",
     "sweep_latency",
+    "train",
 ]
 
 

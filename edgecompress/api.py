@@ -6,7 +6,7 @@ They raise subclasses of `EdgeCompressError`; a limit that is not met is in the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +16,17 @@ if TYPE_CHECKING:
     from edgecompress.core.arrays import Shape
     from edgecompress.core.options import DecomposeOptions, Gates, QuantizeOptions
     from edgecompress.core.plan import Plan
+    from edgecompress.core.recipe_train import Choice
     from edgecompress.core.report import (
         CompressionReport,
         EvaluationReport,
         InspectionReport,
     )
+    from edgecompress.core.training import TrainOptions
+    from edgecompress.core.training_report import TrainingReport
     from edgecompress.graph.model import Model
     from edgecompress.pipeline.request import Progress
+    from edgecompress.training.progress import TrainingProgress
 
 
 class RunSettings(TypedDict, total=False):
@@ -169,6 +173,58 @@ def inspect(
     reading = torch_reading(input_shapes, factory=torch_factory, trust_input=trust_input)
     with as_written(model, reading, input_shapes or {}) as (graph, file):
         return replace(inspection.inspect(graph), model=file)
+
+
+class TrainSettings(TypedDict, total=False):
+    """Settings of a training run, all optional; see `TrainRequest` for what they mean."""
+
+    arch: str | None
+    choices: Mapping[str, Choice]
+    torch_factory: str | None
+    trust_input: bool
+    start: Path | None
+    test_data: str | None
+    preprocess: str | None
+    input_shapes: Mapping[str, Shape]
+    options: TrainOptions
+    gates: Gates
+    device: str | None
+    checkpoint: Path | None
+    resume: bool
+    shard: bool
+    force: bool
+    progress: Progress
+    on_training: Callable[[TrainingProgress], None]
+
+
+def train(
+    data: str,
+    output: str | Path,
+    *,
+    target_params: str | None = None,
+    **settings: Unpack[TrainSettings],
+) -> TrainingReport | None:
+    """Train a network of tensor factors and write it as ONNX.
+
+    Args:
+        data: Samples to learn from, as for ``--data``.
+        output: ONNX file to write.
+        target_params: What may remain of the parameters: ``30x``, ``3%``, ``13500``.
+        settings: See `TrainRequest`.
+
+    Returns:
+        The report; None in all processes of ``torchrun`` but the first.
+    """
+    from edgecompress.core.errors import UsageError
+    from edgecompress.core.quantities import read_budget
+    from edgecompress.pipeline.train import run_train
+    from edgecompress.pipeline.train_request import TrainRequest
+
+    try:
+        budget = None if target_params is None else read_budget("params", target_params)
+    except ValueError as problem:
+        raise UsageError(str(problem), where="target_params") from None
+    return run_train(TrainRequest(data=data, output=Path(output), target_params=budget, **settings))
 
 
 def _run(

@@ -56,12 +56,12 @@ STEPS = {
     ("classifier", "back-propagation"): 2000,
     ("classifier", "subspace"): 700,
     ("classifier", "simultaneous perturbation"): 1500,
-    ("heat", "back-propagation"): 2000,
-    ("heat", "subspace"): 400,
-    ("heat", "simultaneous perturbation"): 1000,
-    ("hjb", "back-propagation"): 1000,
-    ("hjb", "subspace"): 300,
-    ("hjb", "simultaneous perturbation"): 500,
+    ("heat", "back-propagation"): 1000,
+    ("heat", "subspace"): 150,
+    ("heat", "simultaneous perturbation"): 300,
+    ("hjb", "back-propagation"): 600,
+    ("hjb", "subspace"): 200,
+    ("hjb", "simultaneous perturbation"): 200,
 }
 RATES = {"back-propagation": 5e-3, "subspace": 1.0, "simultaneous perturbation": 5e-3}
 BATCHES = {"back-propagation": 128, "subspace": 1024, "simultaneous perturbation": 512}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import random
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -47,13 +48,16 @@ class Spread:
 
 
 def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Spread]:
-    """Each call once a round, so that all see the same machine."""
+    """Each call once a round, in an order drawn anew, so that all see the same machine and the same
+    caches."""
     for call in calls.values():
         for _ in range(10):
             call()
     times: dict[str, list[float]] = {name: [] for name in calls}
+    order, turns = list(calls.items()), random.Random(0)
     for _ in range(rounds):
-        for name, call in calls.items():
+        turns.shuffle(order)
+        for name, call in order:
             start = time.process_time_ns()
             call()
             times[name].append((time.process_time_ns() - start) / 1e3)

@@ -21,11 +21,15 @@ class Stage:
 
     Attributes:
         weight: Name of its initializer.
+        output: Name of the value that it gives.
+        channel_axis: Of that value, the one that the next stage takes.
         leaving, entering: Axes of the weight for what it gives and takes.
         price: Of one entry of the weight, in units of the budget.
     """
 
     weight: str
+    output: str
+    channel_axis: int
     leaving: int
     entering: int
     price: float
@@ -103,11 +107,12 @@ def _stage(node: ir.Node, prices: Mapping[str, float]) -> Stage | None:
     price = prices.get(node.name or "")
     if price is None:
         return None
+    output = node.outputs[0].name or ""
     match node.op_type:
         case "Conv" if node.attributes.get_int("group", 1) == 1:
-            return Stage(value.name, 0, 1, price)
+            return Stage(value.name, output, 1, 0, 1, price)
         case "MatMul" if array.ndim == 2:
-            return Stage(value.name, 1, 0, price)
+            return Stage(value.name, output, -1, 1, 0, price)
         case _:
             return None
 

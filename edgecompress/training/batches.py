@@ -49,6 +49,13 @@ class TrainingData:
         """Samples."""
         return len(self.targets)
 
+    @property
+    def classes(self) -> int:
+        """Outputs that tell all classes or tokens apart; 0 where targets are values."""
+        if self.task in ("regression", "click"):
+            return 0
+        return int(self.targets.max()) + 1
+
     def sha256(self) -> str:
         """Of all values, types and shapes."""
         digest = hashlib.sha256(self.task.encode())
@@ -153,14 +160,14 @@ def _pick(rows: Array, share: float, generator: np.random.Generator) -> Array:
 
 
 def _as_tensor(array: Array, dtype: torch.dtype) -> Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
     if tensor.is_floating_point():
         return tensor.to(dtype)
     return tensor if tensor.dtype in (torch.int32, torch.int64) else tensor.long()
 
 
 def _as_target(array: Array, dtype: torch.dtype) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).to(dtype)
+    return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(dtype)
 
 
 def _fits(size_bytes: int, device: torch.device) -> bool:

@@ -79,6 +79,10 @@ class HealData:
         for step in range(self.steps):
             yield self._taken(order[step * self._size : (step + 1) * self._size])
 
+    def step(self, step: int) -> list[TensorFeed]:
+        """The feeds of one step in stored order; the same ones each time."""
+        return self._taken(self._training[step * self._size : (step + 1) * self._size])
+
     def held_feeds(self) -> Iterator[TensorFeed]:
         """The samples held back, always in the same order."""
         for start in range(0, len(self._held), self._size):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,19 +11,28 @@ from torch.optim import Optimizer
 from edgecompress.graph.bonds import Chain
 from edgecompress.training.adaptation.priors import best_variances
 
+TINY = 1e-12
+"""Share of the largest below which an energy is rounding. Source: squares of float32's 1e-7, with
+margin for float64."""
+
+BondValues = Callable[[tuple[str, ...]], Iterable[Mapping[str, Tensor]]]
+
 
 class RankFall:
     """Drives the ranks of chains down to a budget, in place, while their weights are trained.
 
-    In the balanced gauge of a bond the slices of both its sides are orthogonal and carry the same
-    energy. There a log-uniform prior shrinks weak slices (`penalty`), and those whose removal is
-    estimated to change the loss least are cut (`cut`).
+    In the balanced gauge of a bond its values on the data are uncorrelated, the slices that take
+    them are orthogonal, and both carry the same energy, so that dropping the last values is the
+    least change of what the next stage gives (one position of a kernel at a time). There a
+    log-uniform prior shrinks weak slices (`penalty`), and those whose removal is estimated to
+    change the loss least are cut (`cut`).
 
     Args:
         chains: Of the graph.
         weights: Parameters by name; they shrink and keep their identity.
         fixed: What everything else costs, in units of the budget.
         optimizer: Its state shrinks along.
+        values: Gives values of the graph on some data, by name, feed by feed.
     """
 
     def __init__(
@@ -32,11 +41,13 @@ class RankFall:
         weights: Mapping[str, nn.Parameter],
         fixed: float,
         optimizer: Optimizer,
+        values: BondValues,
     ) -> None:
         self._chains = tuple(chains)
         self._weights = weights
         self._fixed = fixed
         self._optimizer = optimizer
+        self._values = values
         self._importance: dict[tuple[int, int], Tensor] = {}
         self.balance()
 
@@ -113,9 +124,10 @@ class RankFall:
         begin anew, second ones become their mean.
         """
         self._importance.clear()
+        moments = self._moments()
         for chain in self._chains:
             for bond in range(len(chain.stages) - 1):
-                self._balance(chain, bond)
+                self._balance(chain, bond, moments[chain.stages[bond].output])
             for stage in chain.stages:
                 self._forget(self._weights[stage.weight])
 
@@ -131,23 +143,43 @@ class RankFall:
             self._weights[right.weight].movedim(right.entering, 0).flatten(1),
         )
 
-    def _balance(self, chain: Chain, bond: int) -> None:
+    def _moments(self) -> dict[str, Tensor]:
+        """(rank, rank) mean products of what every bond carries, float64."""
+        axes = {one.output: one.channel_axis for c in self._chains for one in c.stages[:-1]}
+        sums: dict[str, Tensor] = {}
+        count: dict[str, int] = {}
+        for values in self._values(tuple(axes)):
+            for name, axis in axes.items():
+                rows = values[name].movedim(axis, -1).flatten(0, -2).double()
+                product = rows.T @ rows
+                sums[name] = sums[name] + product if name in sums else product
+                count[name] = count.get(name, 0) + len(rows)
+        return {name: total / count[name] for name, total in sums.items()}
+
+    def _balance(self, chain: Chain, bond: int, moments: Tensor) -> None:
+        """With C the moments and R the rows that take: z -> T z, R -> T^-T R such that both T C T^T
+        and (T^-T R)(T^-T R)^T are the same diagonal matrix, falling."""
         left, right = chain.stages[bond], chain.stages[bond + 1]
-        a, b = (side.double() for side in self._sides(chain, bond))
-        qa, ra = torch.linalg.qr(a.T)
-        qb, rb = torch.linalg.qr(b.T)
-        u, s, vt = torch.linalg.svd(ra @ rb.T, full_matrices=False)
-        rank = a.shape[0]
-        sides = [(qa @ u * s.sqrt()).T, (qb @ vt.T * s.sqrt()).T]
-        for stage, axis, new in zip(
-            (left, right), (left.leaving, right.entering), sides, strict=True
+        gives, takes = (side.double() for side in self._sides(chain, bond))
+        energy, directions = torch.linalg.eigh(moments)
+        # A value that is always zero has no scale: as small as rounding makes it.
+        root = energy.clamp_min(TINY * energy[-1].clamp_min(TINY)).sqrt()
+        lower = directions * root
+        squares, basis = torch.linalg.eigh(lower.T @ (takes @ takes.T) @ lower)
+        order = squares.argsort(descending=True, stable=True)
+        floor = TINY * squares.max().clamp_min(TINY)
+        quarter, basis = squares[order].clamp_min(floor).pow(0.25), basis[:, order]
+        new = (
+            quarter[:, None] * basis.T @ ((directions / root).T @ gives),
+            (basis.T @ (lower.T @ takes)) / quarter[:, None],
+        )
+        for stage, axis, side in zip(
+            (left, right), (left.leaving, right.entering), new, strict=True
         ):
             weight = self._weights[stage.weight]
             rest = list(weight.shape)
-            del rest[axis]
-            full = torch.zeros((rank, new.shape[1]), dtype=torch.float64)
-            full[: new.shape[0]] = new
-            weight.copy_(full.reshape(rank, *rest).movedim(0, axis).to(weight.dtype))
+            rank = rest.pop(axis)
+            weight.copy_(side.reshape(rank, *rest).movedim(0, axis).to(weight.dtype))
 
     def _offer(self, index: int, bond: int) -> tuple[float, Tensor] | None:
         """Loss for what is saved, and the slices that stay; None at the floor."""

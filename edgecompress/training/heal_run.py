@@ -34,6 +34,10 @@ RETREAT = 1.1
 halved: with few steps, or weights on another scale, the first rate may be far too high. A
 judgement; from pass to pass the loss of ResNet-20 wavered by less than 5 %."""
 
+MEASURING = 16
+"""Steps whose samples the gauge of the bonds is measured on: 1,024 samples with the usual batch, as
+many as calibrate a decomposition."""
+
 SLACK = 1e-9
 """A budget counts as met this close to it."""
 
@@ -193,7 +197,14 @@ class HealRun:
         asked = self._task.fall
         if asked is None:
             return None
-        return RankFall(asked.chains, self._weights, asked.fixed, optimizer)
+        return RankFall(asked.chains, self._weights, asked.fixed, optimizer, self._values)
+
+    @torch.no_grad()
+    def _values(self, names: tuple[str, ...]) -> Iterator[dict[str, Tensor]]:
+        """Values of the student on the first samples to train on."""
+        for step in range(min(MEASURING, self._data.steps)):
+            for feed in self._data.step(step):
+                yield self._student(feed, names)
 
     def _cut_at_once(self, fall: RankFall, optimizer: Adam) -> None:
         """The first state within the budget: what training has to be better than."""

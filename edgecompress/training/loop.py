@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,6 +80,7 @@ def train_network(
         _resume(session)
         loop = _Loop(session)
         with deferred_signals(wanted=run.checkpoint is not None) as pending:
+            session.pending = pending
             loop.epochs(pending)
         return loop.result()
 
@@ -189,9 +191,8 @@ class _Loop:
     def _asked(self, pending: Pending, *, each_step: bool) -> bool:
         """Whether someone wants the run to end now: a signal, or ``stop``."""
         session, stop = self.session, self.session.run.stop
-        if pending.number is not None:
-            if session.outline is None:
-                self._save()
+        if self._interrupted(pending):
+            self._save()
             return True
         if stop is None or (each_step and session.team.size > 1):
             return False
@@ -200,6 +201,17 @@ class _Loop:
         if session.place.epoch < session.options.epochs:
             session.stopped = "asked"
         self._save(stopped=None)
+        return True
+
+    def _interrupted(self, pending: Pending) -> bool:
+        """Whether a signal waits; several processes stop after the same step."""
+        session = self.session
+        if session.heard is None:
+            return pending.number is not None
+        looks = session.team.device.type == "cpu" or session.place.updates % LOOK_EVERY == 0
+        if not looks or not float(session.heard):
+            return False
+        pending.number = pending.number or signal.SIGTERM
         return True
 
     # Between epochs.

@@ -102,8 +102,7 @@ class RunOptions:
             early, with a checkpoint.
         shard: Spread large dense layers, their gradients and state over the processes (FSDP2);
             see `sharding`. Not with low precision, without back-propagation, or with checkpoints
-            by age; a signal then ends the run without a checkpoint. The first process's result
-            holds the whole network, another object than the one that was given.
+            by age. The result holds the whole network, another object than the one given.
     """
 
     device: str | None = None

@@ -23,6 +23,7 @@ from edgecompress.training.distributed import Team, in_parallel
 from edgecompress.training.progress import EpochFact, RunOptions
 from edgecompress.training.schedule import Updater, make_optimizer
 from edgecompress.training.sharding import gathered, spread_dense, spread_state
+from edgecompress.training.signals import Pending
 from edgecompress.training.tasks import Objective, objective
 
 if TYPE_CHECKING:
@@ -82,7 +83,10 @@ class Session:
         held: Samples to judge by, None without.
         optimizer: Of all parameters.
         adaptation: Of the ranks, None where they stay.
+        classes: Outputs that the targets need; 0 where they are no classes.
         outline: What takes the whole network where layers are spread over processes.
+        pending: A signal that waits for the end of the step.
+        heard: In how many of several processes one waited during the last step.
     """
 
     network: nn.Module
@@ -96,10 +100,13 @@ class Session:
     run: RunOptions
     team: Team
     data_sha256: str
+    classes: int
     place: Place = field(default_factory=Place)
     best: Best = field(default_factory=Best)
     history: list[EpochFact] = field(default_factory=list)
     outline: nn.Module | None = None
+    pending: Pending = field(default_factory=Pending)
+    heard: Tensor | None = None
     stopped: str | None = None
 
     @property
@@ -196,6 +203,7 @@ def open_session(
         run=run,
         team=team,
         data_sha256=data.sha256() if run.checkpoint else "",
+        classes=data.classes,
         outline=outline,
     )
 

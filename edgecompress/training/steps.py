@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from edgecompress.core.errors import DataInvalid
 from edgecompress.training.batches import Batches, derived_seed
 from edgecompress.training.schedule import rate_at
 from edgecompress.training.session import Session
@@ -45,7 +46,7 @@ def batch_gradients(session: Session, rows: Tensor, weight: float) -> Tensor:
     """
     mine, share = _my_part(session, rows, weight)
     inputs, target = session.train.take(mine)
-    loss = session.judge.loss(session.parallel(*inputs), target)
+    loss = _loss(session, session.parallel(*inputs), target)
     whole = loss if session.team.size == 1 else loss * (share * session.team.size)
     penalty = _penalty(session)
     if penalty is not None:
@@ -64,7 +65,7 @@ def _blind_step(session: Session, rows: Tensor, weight: float) -> Tensor:
 
     def closure() -> Tensor:
         seed_step(session.options.seed, session.place.updates + 1, session.team.device)
-        loss = session.judge.loss(session.network(*inputs), target)
+        loss = _loss(session, session.network(*inputs), target)
         loss = _whole_loss(session, loss, share)
         seen.append(loss)
         penalty = _penalty(session)
@@ -73,6 +74,16 @@ def _blind_step(session: Session, rows: Tensor, weight: float) -> Tensor:
     with torch.no_grad():
         session.optimizer.step(closure)
     return torch.stack(seen).mean()
+
+
+def _loss(session: Session, output: Tensor, target: Tensor) -> Tensor:
+    """Mean loss; classes that the network has no output for are an error of ours, not of torch."""
+    outputs = output.shape[-1]
+    if outputs < session.classes:
+        raise DataInvalid(
+            f"targets go up to {session.classes - 1}, and the network has {outputs} outputs"
+        )
+    return session.judge.loss(output, target)
 
 
 def _my_part(session: Session, rows: Tensor, weight: float) -> tuple[Tensor, float]:
@@ -94,9 +105,13 @@ def _penalty(session: Session) -> Tensor | None:
 
 
 def _whole_loss(session: Session, loss: Tensor, share: float) -> Tensor:
+    """The mean over all processes; what each of them heard travels along."""
     if session.team.size == 1:
         return loss.detach()
-    return session.team.total(loss.detach() * share)
+    waiting = loss.new_tensor(float(session.pending.number is not None))
+    sums = session.team.total(torch.stack([loss.detach() * share, waiting]))
+    session.heard = sums[1]
+    return sums[0]
 
 
 @torch.no_grad()

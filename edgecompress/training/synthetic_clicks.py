@@ -25,6 +25,11 @@ MAIN_EFFECT = 2.0
 
 Source: a choice; in click data categories by themselves say most.
 """
+COMMON_SHARE = 0.5
+"""Share of a slice's variance that all slices of a core share.
+
+Source: a choice; without it a table is a parity of its digits, where no digit says anything alone.
+"""
 PROBES = 16384
 
 
@@ -107,20 +112,23 @@ class ClickModel:
 
 
 def _planted(folding: Folding, rank: int, generator: torch.Generator) -> TensorTrainMatrix:
-    """Cores of entries +-(0.5 to 1.5), all directions of about the same weight; table variance 1.
-
-    Source: products of such numbers have lighter tails than products of normal ones, so that no
-    few rows decide.
-    """
+    """A table of variance 1 whose slices are half what a core's slices have in common."""
     bonds = len(folding.rows) - 1
     table = TensorTrainMatrix(folding, (rank,) * bonds)
-    each = (rank**-bonds) ** (1 / (2 * len(folding.rows))) / (13 / 12) ** 0.5
+    each = (rank**-bonds) ** (1 / (2 * len(folding.rows)))
     with torch.no_grad():
         for core in table.cores:
-            size = torch.rand(core.shape, generator=generator) + 0.5
-            sign = torch.randint(0, 2, core.shape, generator=generator) * 2 - 1
-            core.copy_(size * sign * each)
+            common = _signed(core[:, :1].shape, generator) * COMMON_SHARE**0.5
+            own = _signed(core.shape, generator) * (1 - COMMON_SHARE) ** 0.5
+            core.copy_((common + own) * each)
     return table.requires_grad_(False)
+
+
+def _signed(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """+-(0.5 to 1.5), scaled to variance 1: products have lighter tails than of normal numbers,
+    so that no few rows decide."""
+    size = torch.rand(shape, generator=generator) + 0.5
+    return size * (torch.randint(0, 2, shape, generator=generator) * 2 - 1) / (13 / 12) ** 0.5
 
 
 def _stride(rows: int) -> int:

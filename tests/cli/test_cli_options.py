@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import click
 import pytest
 
 from edgecompress.cli import options
 from edgecompress.cli.entry import COMMANDS, program
+from edgecompress.core import training
 from edgecompress.core.grids import GRIDS
 
 READING = {"--input-shape", "--model", "--trust-input"}
@@ -43,6 +46,14 @@ EXPECTED = {
     | {"--decompose", "--no-decompose", "--quantize", "--no-quantize"},
     "decompose": RUN | RANKS,
     "quantize": RUN | QUANTIZE,
+    "train": READING
+    | REPORTING
+    | OUTPUT
+    | {"--arch", "--from", "--data", "--test-data", "--preprocess", "--rule", "--recipe"}
+    | {"--format", "--ranks", "--cores", "--adapt-ranks", "--fixed-ranks", "--target-params"}
+    | {"--loss-tolerance", "--prior", "--bayesian", "--map", "--precision", "--optimizer"}
+    | {"--epochs", "--batch", "--learning-rate", "--validation", "--patience", "--seed"}
+    | {"--device", "--checkpoint", "--resume", "--shard", "--max-size", "--min-accuracy"},
     "estimate-latency": READING
     | REPORTING
     | {
@@ -117,6 +128,19 @@ def test_every_option_has_a_help_text() -> None:
 
 def test_grids_are_those_of_the_core() -> None:
     assert set(options.GRID_NAMES) == set(GRIDS)
+
+
+def test_options_of_train_are_those_of_the_core() -> None:
+    choices = {
+        parameter.name: tuple(parameter.type.choices)
+        for parameter in command("train").params
+        if isinstance(parameter.type, click.Choice)
+    }
+    assert choices["optimizer"] == get_args(training.TrainingOptimizer)
+    assert choices["prior"] == get_args(training.Prior)
+    assert choices["format_name"][:2] == ("auto", "none")
+    assert {"tt", "ttm", "cp", "tucker"} <= set(choices["format_name"])
+    assert {"mlp", "lenet", "resnet20", "ds-cnn", "transformer"} <= set(choices["arch"])
 
 
 def test_plug_ins_are_found_without_importing_them() -> None:

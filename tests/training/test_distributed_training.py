@@ -158,3 +158,46 @@ def test_two_cuda_devices_give_the_gradients_of_one(one: dict[str, Any], tmp_pat
         found = torch.load(tmp_path / f"g{rank}", weights_only=True)
         for name, expected in one["gradients"].items():
             assert (found[name] - expected).norm() <= 1e-6 * expected.norm(), name
+
+
+INTERRUPTED = """
+import os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+from distributed_cases import OPTIONS, tensor_train_network, clusters, SAMPLES
+from edgecompress.training.loop import train_network
+from edgecompress.training.progress import RunOptions
+
+class Hears:
+    steps = 0
+
+def tell(progress):
+    Hears.steps += 1
+    if Hears.steps == 10:
+        os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+run = RunOptions(device="cpu", checkpoint=Path(sys.argv[1]), on_progress=tell, progress_s=0.0)
+try:
+    train_network(tensor_train_network(), clusters(SAMPLES), OPTIONS, run=run)
+except KeyboardInterrupt:
+    Path(sys.argv[1] + ".heard").write_text("")
+"""
+
+
+def test_one_process_that_is_interrupted_stops_all_after_the_same_step(tmp_path: Path) -> None:
+    """Only the first process gets the signal; the other ends with it and does not wait for ever."""
+    script, state = tmp_path / "case.py", tmp_path / "run.state"
+    script.write_text(INTERRUPTED)
+    paths = os.pathsep.join([str(HERE), str(HERE.parents[1])])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    subprocess.run(
+        [*launcher, "--nproc-per-node", "2", str(script), str(state)],
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    assert (tmp_path / "run.state.heard").exists()
+    place = torch.load(state, weights_only=True)["place"]
+    assert place["updates"] == 11  # heard after the tenth step, known to all after the next

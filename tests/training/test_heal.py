@@ -24,7 +24,7 @@ from edgecompress.training.heal import Fall, HealTask, heal
 from edgecompress.training.heal_augment import Augmenter
 from edgecompress.training.heal_data import HealData, rows_are_free
 from edgecompress.training.heal_loss import Distance, Found, Scores
-from edgecompress.training.heal_ranks import RankFall
+from edgecompress.training.heal_ranks import BondValues, RankFall
 from edgecompress.training.heal_slices import SliceLoss
 from edgecompress.training.interpreter.interpreter import Interpreter
 
@@ -274,7 +274,13 @@ def falling(teacher: Model, rank: int) -> tuple[Model, Interpreter, RankFall]:
     net = Interpreter(student)
     weights = dict(net.weights)
     optimizer = torch.optim.Adam(weights.values(), lr=1e-3)
-    return student, net, RankFall(chains, weights, 10.0, optimizer)
+    return student, net, RankFall(chains, weights, 10.0, optimizer, values_of(net))
+
+
+def values_of(net: Interpreter) -> BondValues:
+    """What bonds carry on 64 samples."""
+    x = torch.randn(64, 2, 6, 6, generator=torch.Generator().manual_seed(5))
+    return lambda names: [net({"x": x}, names)]
 
 
 def test_the_gauge_changes_and_the_function_does_not(teacher: Model) -> None:
@@ -284,14 +290,16 @@ def test_the_gauge_changes_and_the_function_does_not(teacher: Model) -> None:
     prices = {layer.name: 1.0 for layer in student.find_layers().layers}
     chains = find_chains(student, changed, {}, prices)
     net = Interpreter(student)
-    RankFall(chains, dict(net.weights), 0.0, torch.optim.Adam(net.parameters()))
+    optimizer = torch.optim.Adam(net.parameters())
+    RankFall(chains, dict(net.weights), 0.0, optimizer, values_of(net))
     after = net(x)["y"].detach()
     assert (after - before).norm() / before.norm() < FLOAT32_GRAPH_RELATIVE_L2
+    (values,) = values_of(net)(tuple(chain.stages[0].output for chain in chains))
     for chain in chains:
-        left = net.weights[chain.stages[0].weight].detach().flatten(1)
-        right = net.weights[chain.stages[1].weight].detach().transpose(0, 1).flatten(1)
-        gram = left @ left.T
-        torch.testing.assert_close(gram, right @ right.T, rtol=1e-4, atol=1e-4)
+        carried = values[chain.stages[0].output].detach().movedim(1, -1).flatten(0, -2)
+        takes = net.weights[chain.stages[1].weight].detach().transpose(0, 1).flatten(1)
+        moments, gram = carried.T @ carried / len(carried), takes @ takes.T
+        torch.testing.assert_close(gram, moments, rtol=1e-3, atol=1e-4)
         assert (gram - gram.diag().diag()).abs().max() < 1e-4 * gram.max()
         assert bool((gram.diag().diff() <= 1e-6).all())
 

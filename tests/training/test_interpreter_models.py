@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import weakref
 from pathlib import Path
 
@@ -17,7 +18,10 @@ from tolerance import INTERPRETER_HALF_RELATIVE, INTERPRETER_RELATIVE
 
 from benchmarks.training.interpreter import (
     CODED,
+    HALF_RELATIVE,
     OPEN_SIZES,
+    RELATIVE,
+    RESULTS,
     feed_of,
     largest_difference,
     tensors_as_given,
@@ -38,6 +42,20 @@ def test_float_model(name: str, data_dir: Path, full: bool) -> None:
             with torch.no_grad():
                 found = [value.numpy() for value in interpreter(tensors_as_given(feed)).values()]
             assert largest_difference(run_unoptimized(str(path), feed), found) <= limit
+
+
+def test_committed_results_hold_the_promise() -> None:
+    """The results of the benchmark: every model within tolerance, nothing wrong anywhere."""
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    assert results["models"].keys() == OPEN_SIZES.keys()
+    assert (RELATIVE, HALF_RELATIVE) == (INTERPRETER_RELATIVE, INTERPRETER_HALF_RELATIVE)
+    for name, row in results["models"].items():
+        limit = HALF_RELATIVE if "fp16" in name else RELATIVE
+        assert max(row["as_is"], row["normalized"]) <= limit, name
+    for corpus in ("odd_files", "backend_suite"):
+        counts = results[corpus]
+        assert counts["equal"] + counts["refused"] == counts["files"]
+    assert results["training_step"][0]["ratio_median"] <= 1.3
 
 
 def test_every_float_model_is_in_the_table(data_dir: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edgecompress.core.arrays import Array
 from edgecompress.core.errors import ConfigurationInvalid
 from edgecompress.core.training import PrecisionOptions
-from edgecompress.training.factorized import load_format
+from edgecompress.training.factorized import format_names, load_format
 from edgecompress.training.factorized.folding import Folding
 from edgecompress.training.layers import TensorizedConv2d, TensorizedEmbedding, TensorizedLinear
 from edgecompress.training.low_precision import apply_precision, bake_precision
@@ -354,3 +354,41 @@ def test_a_factor_that_was_cut_off_comes_back() -> None:
         )
         assert torch.equal(gradient[:200], torch.full((200,), back))
         assert gradient[-2:].tolist() == ([1.0, 0.0] if out < 0 else [0.0, -1.0])
+
+
+@pytest.mark.parametrize("name", format_names())
+def test_every_format_runs_close_to_its_own_function(name: str) -> None:
+    """Truth: the layer's float path with the same rounded factors; 16-bit codes are near float."""
+    kind = load_format(name)
+    options = PrecisionOptions(factor_bits=8, activation_bits=16)
+    shapes = [(24, 30)] if name == "ttm" else [(24, 30), (6, 8, 3, 3)]
+    for shape in shapes:
+        folding = kind.fold(shape)
+        part = kind(folding, tuple(min(3, most) for most in kind.max_ranks(folding)))
+        part.reset(0.3, torch.Generator().manual_seed(1))
+        bias = numbers((shape[0],), 2)
+        layer: TensorizedLinear | TensorizedConv2d
+        if len(shape) == 2:
+            layer, x = TensorizedLinear(part, bias), numbers((5, 30), 3)
+        else:
+            layer, x = TensorizedConv2d(part, bias, (1, 2), "valid"), numbers((2, 8, 7, 7), 3)
+        apply_precision(nn.Sequential(layer), options, seed=0)
+        wanted, found = layer.compute(x), layer(x)
+        assert found.shape == wanted.shape
+        assert (found - wanted).norm() < 1e-3 * wanted.norm()
+        gradients = [
+            torch.autograd.grad(y.square().sum(), part.cores[0])[0] for y in (found, wanted)
+        ]
+        assert (gradients[0] - gradients[1]).norm() < 1e-2 * gradients[1].norm()
+
+
+def test_same_padding_of_an_even_kernel() -> None:
+    """Truth: torch's own convolution; the odd row of zeros goes behind."""
+    layer = nn.Conv2d(2, 3, (2, 3), padding="same", dilation=(1, 2))
+    network = nn.Sequential(layer)
+    x = numbers((2, 2, 5, 6), 1)
+    with torch.no_grad():
+        layer.weight.copy_(Rounder(4)(layer.weight))
+    wanted = layer(x)
+    apply_precision(network, PrecisionOptions(activation_bits=16), seed=0)
+    assert (network(x) - wanted).norm() < 1e-3 * wanted.norm()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgecompress.core.training import PrecisionOptions
+from edgecompress.training.adaptation.cutting import cut_bond, pool_moments
 from edgecompress.training.factorized import load_format
 from edgecompress.training.factorized.folding import Folding
 from edgecompress.training.layers import TensorizedLinear
@@ -164,3 +165,31 @@ def test_account_adds_up() -> None:
     training_bits = parameter_bits + 242 * (16 + 16 + 2 * 16) + 2 * 5 * 8
     assert stored.training_bits == training_bits
     assert dense_bits(407050, 2) == 407050 * 16 * 8
+
+
+@pytest.mark.parametrize("master", [0, 16, 32])
+def test_a_cut_carries_masters_and_state_along(master: int) -> None:
+    """Truth: slices of what was there; training goes on with the same widths."""
+    options = PrecisionOptions(master_bits=master, state_bits=16, rounding="stochastic")
+    network = network_of(options)
+    optimizer = adam(network, options)
+    steps(network, optimizer, 3)
+    part = network[0].factorization
+    core = part.cores[0]
+    kept = torch.tensor([0, 2])
+    values = core.detach().index_select(3, kept)
+    moment = optimizer.state[core]["exp_avg"].index_select(3, kept)
+    cut_bond(part, 0, kept, optimizer)
+    assert torch.equal(core, values)
+    assert torch.equal(optimizer.state[core]["exp_avg"], moment)
+    assert optimizer.state[core]["exp_avg"].dtype is torch.bfloat16
+    part.balance()
+    pool_moments(optimizer, part.cores)
+    before = steps(network, optimizer, 1)
+    assert steps(network, optimizer, 30) < before
+    state = optimizer.state[core]["exp_avg_sq"]
+    assert state.shape == core.shape
+    assert state.dtype is torch.bfloat16
+    count = sum(p.numel() for p in network.parameters())
+    moments = [part for part in stored_bits(network, optimizer).parts if "state" in part.name]
+    assert [(part.count, part.bits) for part in moments] == [(2 * count, 16)]

@@ -321,6 +321,9 @@ def test_misfits_of_data_and_network_are_refused() -> None:
     options = replace(PLAIN, validation=0.0)
     with pytest.raises(DataInvalid, match=r"output \(8, 4\) does not fit targets \(8, 2\)"):
         train_network(dense_network(), wrong, options, run=CPU)
+    five = TrainingData(inputs=(x,), targets=np.arange(8) % 5, task="classification")
+    with pytest.raises(DataInvalid, match="targets go up to 4, and the network has 4 outputs"):
+        train_network(dense_network(), five, options, run=CPU)
     with pytest.raises(ConfigurationInvalid, match="unknown device 'warp'"):
         train_network(dense_network(), clusters(), PLAIN, run=RunOptions(device="warp"))
     with pytest.raises(UsageError, match="no checkpoint is named"):

@@ -165,7 +165,7 @@ def test_two_cores_are_the_nearest_kronecker_sum() -> None:
     pairs = weight.reshape(4, 3, 5, 2).permute(0, 2, 1, 3).reshape(20, 6).numpy()
     tail = np.linalg.svd(pairs, compute_uv=False)[2:]
     made = TensorTrainMatrix.from_dense(weight, folding, (2,))
-    error = float((made.dense() - weight).norm())
+    error = float((made.dense().detach() - weight).norm())
     assert error == pytest.approx(float(np.sqrt((tail**2).sum())))
 
 
@@ -202,7 +202,7 @@ def test_cut_of_the_smallest_index_costs_its_singular_value() -> None:
     kept = values.argsort(descending=True)[:2]
     made.cut(0, kept)
     assert made.ranks == (2,)
-    assert float((made.dense() - weight).norm()) == pytest.approx(float(values.min()))
+    assert float((made.dense().detach() - weight).norm()) == pytest.approx(float(values.min()))
 
 
 @pytest.mark.parametrize(
@@ -240,14 +240,15 @@ def test_fold_multiplies_out(shape: tuple[int, int]) -> None:
 
 
 def test_fold_of_a_matrix_is_cheap_and_of_high_rank() -> None:
-    """A fifth of the dense layer's MACs at rank 8, and at least half of the matrix rank."""
-    for out, inner in ((512, 784), (256, 256), (1024, 4096), (128, 512)):
+    """At 1/32 of the parameters: a quarter of the dense MACs, half of the full matrix rank."""
+    for out, inner in ((512, 784), (256, 256), (1024, 4096), (128, 512), (1000, 1000)):
         folding = TensorTrainMatrix.fold((out, inner))
-        macs = min(order.macs for order in TensorTrainMatrix.orders(folding, (8,), 1))
-        assert macs <= 0.3 * out * inner
-        assert attainable_rank(folding.rows, folding.columns, 8) >= min(out, inner) / 2
-        count = sum(prod(s) for s in TensorTrainMatrix.core_shapes(folding, (8,)))
-        assert count <= 0.2 * out * inner
+        term = sum(prod(s) for s in TensorTrainMatrix.core_shapes(folding, (1,)))
+        rank = round(out * inner / 32 / term)
+        macs = min(order.macs for order in TensorTrainMatrix.orders(folding, (rank,), 1))
+        assert macs <= 0.26 * out * inner
+        assert attainable_rank(folding.rows, folding.columns, rank) >= 0.49 * min(out, inner)
+        assert term <= 2.2 * (out * inner) ** 0.5
 
 
 def test_attainable_rank_is_reached() -> None:

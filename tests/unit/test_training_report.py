@@ -53,7 +53,6 @@ def test_text_is_readable_at_80_columns() -> None:
     assert "classification; 30 of 40 epochs" in text
     assert "10 more epochs are in the JSON report" in text
     assert "NOT MET" in text
-    assert "held back" in text or "its factors would save 4 %" not in text
 
 
 def test_the_table_of_memory_is_that_of_the_batch() -> None:
@@ -125,10 +124,7 @@ def test_progress_fits_beside_a_bar_at_80_columns() -> None:
     assert fitted(parts, 100) == ", ".join(parts)
     narrow = fitted(parts, 51)
     assert len(narrow) <= 51
-    assert narrow.split() == ["1:02:03", "0.412/0.398", "13.4k", "params", "ranks", "2-16"] + [
-        "1.2",
-        "MB",
-    ]
+    assert narrow == "1:02:03 0.412/0.398 13.4k params ranks 2-16 1.2 MB"
     assert fitted(parts, 21) == "1:02:03 0.412/0.398"
     assert time_left(59.6) == "1:00 left"
     assert time_left(3723) == "1:02:03 left"

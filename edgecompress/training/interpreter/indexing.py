@@ -31,7 +31,7 @@ def gather(call: Call, x: Tensor, indices: Tensor) -> Tensor:
     """Slices of one axis by index."""
     axis = axis_of(call.get("axis", 0), x.dim())
     places = _counted(indices, x.shape[axis])
-    if places.dim() == 0 and not x.requires_grad:
+    if places.dim() == 0 and places.device.type == "cpu":
         return x.select(axis, int(places))
     picked = x.index_select(axis, places.reshape(-1))
     return picked.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
