@@ -70,7 +70,7 @@ class Recipe:
     dense_rate: float = 1e-3
     dropout: float = 0.2
     smoothing: float = 0.0
-    strength: float = 0.03
+    strength: float = 0.3
     start: float = 2.0
     warm_up: tuple[float, float] = (0.05, 0.4)
     settle: float = 0.5

@@ -37,6 +37,7 @@ from edgecompress.training.low_precision import (
     apply_precision,
     dense_bits,
     stored_bits,
+    use_factor_bits,
 )
 
 RESULTS = Path(__file__).parent / "results" / "low_precision.json"
@@ -57,11 +58,13 @@ class Case:
         name: In the results.
         rank: Terms of both Kronecker sums.
         options: Widths; None: float32.
+        wide: Share of the steps at the start in which factors have 8 bits.
     """
 
     name: str
     rank: int
     options: PrecisionOptions | None
+    wide: float = 0.0
 
 
 NARROW = PrecisionOptions(master_bits=16, state_bits=16)
@@ -83,6 +86,12 @@ CASES = (
         name="4-bit, no masters, bfloat16 state",
         rank=8,
         options=PrecisionOptions(master_bits=0, state_bits=16),
+    ),
+    Case(
+        name="8-bit for 70 % of the steps, then 4-bit, 16-bit masters, bfloat16 state",
+        rank=8,
+        options=NARROW,
+        wide=0.7,
     ),
     Case(name="float", rank=6, options=None),
     Case(name="4-bit, 16-bit masters, bfloat16 state", rank=6, options=NARROW),
@@ -146,10 +155,15 @@ def train(case: Case, seed: int, epochs: int, data: tuple[Pictures, Pictures]) -
         optimizer = PreciseOptimizer(optimizer, network, case.options, seed=seed)
     steps_an_epoch = len(labels) // BATCH
     begin, step, curve = time.perf_counter(), 0, []
+    narrow_at = int(case.wide * epochs * steps_an_epoch)
+    if case.options is not None and narrow_at:
+        use_factor_bits(network, 8)
     for epoch in range(epochs):
         for rows in torch.randperm(len(labels), generator=generator).split(BATCH)[:steps_an_epoch]:
             for group in optimizer.param_groups:
                 group["lr"] = 0.5 * RATE * (1 + cos(pi * step / (epochs * steps_an_epoch)))
+            if case.options is not None and step == narrow_at:
+                use_factor_bits(network, case.options.factor_bits)
             optimizer.zero_grad()
             loss = cross_entropy(network(images[rows]), labels[rows])
             loss.backward()

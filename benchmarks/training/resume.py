@@ -1,6 +1,6 @@
 """Runs killed at random moments, resumed until they end, against one that nobody disturbed.
 
-    python -m benchmarks.training.resume [--kills 6] [--samples 20000] [--epochs 3]
+    python -m benchmarks.training.resume [--kills 5] [--samples 12000] [--epochs 3]
 
 Fashion-MNIST, 784-512-10 in tensor trains whose ranks fall while they train; every case is a
 child process that gets SIGKILL after a random time, again and again, and is then left alone. All
@@ -129,7 +129,7 @@ def compare(case: str, arguments: argparse.Namespace, draw: random.Random) -> di
                 time.sleep(0.01)
                 if state.exists() and state.stat().st_mtime_ns != before:
                     break
-            time.sleep(draw.uniform(0, whole_s / (2 * arguments.kills)))
+            time.sleep(draw.uniform(0, whole_s / (6 * arguments.kills)))
             process.kill()
             process.wait()
             if (folder / "killed.json").exists():
@@ -151,8 +151,8 @@ def compare(case: str, arguments: argparse.Namespace, draw: random.Random) -> di
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=6)
-    parser.add_argument("--samples", type=int, default=20_000)
+    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--samples", type=int, default=12_000)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--child")

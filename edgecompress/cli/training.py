@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,17 +18,15 @@ def run_training(values: Mapping[str, Any], run: Run) -> None:
         EdgeCompressError: Of the class that says what went wrong.
         Interrupted: A signal ended the training; the checkpoint is whole.
     """
-    # Read when torch is loaded: its profiler, which measures memory, talks on stderr.
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from edgecompress.cli.logs import set_up_logs
     from edgecompress.cli.publish import check_report_files, check_writable, publish
     from edgecompress.cli.streams import say
     from edgecompress.cli.training_asked import read_training_options, settle_training
     from edgecompress.cli.training_progress import training_on_stderr
-    from edgecompress.pipeline.train import check_installed, run_train
+    from edgecompress.pipeline.train import prepare_torch, run_train
 
     set_up_logs(debug=run.debug)
-    check_installed()
+    prepare_torch()
     from edgecompress.training.distributed import is_first_process
 
     asked = read_training_options(values)

@@ -35,7 +35,7 @@ def run_train(request: TrainRequest) -> TrainingReport | None:
         EdgeCompressError: Of the class that says what went wrong; then nothing is written.
     """
     began = time.monotonic()
-    check_installed()
+    prepare_torch()
     from edgecompress.training.assemble import check_formats, parameter_count
     from edgecompress.training.distributed import is_first_process
     from edgecompress.training.loop import train_network
@@ -92,8 +92,8 @@ def run_train(request: TrainRequest) -> TrainingReport | None:
     return _judged(training_report(request, trained, options), request.gates)
 
 
-def check_installed() -> None:
-    """Training needs PyTorch.
+def prepare_torch() -> None:
+    """Make sure that PyTorch is there, before it is loaded, and that it will be quiet.
 
     Raises:
         ConfigurationInvalid: It is not installed.
@@ -103,6 +103,8 @@ def check_installed() -> None:
             "training needs torch, which is not installed",
             hint="pip install 'edgecompress[torch]'",
         )
+    # Read when torch is loaded: its profiler, which measures memory, talks on stderr.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 
 def _resumed(request: TrainRequest) -> int:

@@ -97,7 +97,7 @@ def check_operators(model: Model) -> None:
     Raises:
         Unsupported: Names them.
     """
-    Interpreter(model)
+    Interpreter(model, keep_half=False)
 
 
 def made_with() -> str:

@@ -159,6 +159,8 @@ class RankFall:
     def _balance(self, chain: Chain, bond: int, moments: Tensor) -> None:
         """With C the moments and R the rows that take: z -> T z, R -> T^-T R such that both T C T^T
         and (T^-T R)(T^-T R)^T are the same diagonal matrix, falling."""
+        if not moments.isfinite().all():  # what diverged is not kept anyway
+            return
         left, right = chain.stages[bond], chain.stages[bond + 1]
         gives, takes = (side.double() for side in self._sides(chain, bond))
         energy, directions = torch.linalg.eigh(moments)

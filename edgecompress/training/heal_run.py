@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Adam
@@ -77,7 +78,9 @@ class HealRun:
             generator=self._generator,
         )
         self._augment = Augmenter(options.augment, next(self._data.held_feeds()))
-        self._teacher, self._student = Interpreter(task.teacher), Interpreter(task.student)
+        # Half floats are trained as floats: their steps would round to nothing.
+        self._teacher = Interpreter(task.teacher, keep_half=False)
+        self._student = Interpreter(task.student, keep_half=False)
         for net in (self._teacher, self._student):
             for weight in net.parameters():
                 if weight.ndim == 4:  # convolutions of few channels take a quarter less time so
@@ -91,6 +94,7 @@ class HealRun:
         self._steps, self._note, self._kept_cost, self._scale = 0, "", 0.0, 1.0
         self._start = self._judged()
         self._kept = _Kept(self._state(), self._start, 0)
+        self._limit_l2 = self._start.relative_l2
 
     def healed(self) -> Healed:
         """Everything, in order."""
@@ -99,6 +103,7 @@ class HealRun:
         if fall is not None:
             self._cut_at_once(fall, optimizer)
         before = self._kept.found
+        self._limit_l2 = before.relative_l2
         if self._slices:
             self._train_slices(fall)
         self._train(optimizer, fall)
@@ -227,8 +232,7 @@ class HealRun:
         """Keep the state as it is if it is closer than the one kept."""
         found = self._judged()
         fits = fall is None or fall.cost <= max(self._limit, self._kept_cost) * (1 + SLACK)
-        limit_l2 = self._start.relative_l2 if fall is None else math.inf
-        if fits and found.beats(self._kept.found, limit_l2):
+        if fits and found.beats(self._kept.found, self._limit_l2):
             self._kept = _Kept(self._state(), found, epoch)
         return found
 
@@ -255,7 +259,8 @@ class HealRun:
         for name, weight in self._weights.items():
             value = graph.initializers.get(name)
             if value is not None and tuple(value.shape or ()) != tuple(weight.shape):
-                set_constant(value, weight.detach().contiguous().numpy())
+                kind = value.const_value.dtype.numpy() if value.const_value else np.float32
+                set_constant(value, weight.detach().contiguous().numpy().astype(kind))
         self._student.write_back(self._task.student)
         self._task.student.forget_shapes()
 

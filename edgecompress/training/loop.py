@@ -37,7 +37,7 @@ from edgecompress.training.progress import (
 )
 from edgecompress.training.schedule import rate_at
 from edgecompress.training.session import Best, Place, Session, open_session
-from edgecompress.training.sharding import gathered_into
+from edgecompress.training.sharding import gathered_into, on_cpu
 from edgecompress.training.signals import Pending, deferred_signals
 from edgecompress.training.steps import judged, one_step, seed_step
 
@@ -328,8 +328,11 @@ def _make_equal(session: Session) -> None:
     ranks = live_ranks(session.network)
     differing = torch.tensor(float(team.agree(ranks) != ranks), device=team.device)
     if float(team.total(differing)):
-        session.restore(team.agree(session.state()))
+        session.restore(team.agree(on_cpu(session.state())))
         return
+    if session.adaptation is not None:
+        decided = team.agree(on_cpu(session.adaptation.state_dict()))
+        session.adaptation.load_state_dict(decided)
     team.copy_from_first(tensors_of(session.network).values())
     state = session.optimizer.state.values()
     team.copy_from_first(

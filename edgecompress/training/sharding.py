@@ -74,6 +74,19 @@ def gathered(value: Any) -> Any:
             return value
 
 
+def on_cpu(value: Any) -> Any:
+    """Nested dictionaries and lists with every tensor on the CPU, to be sent as they are."""
+    match value:
+        case Tensor():
+            return value.detach().cpu()
+        case dict():
+            return {key: on_cpu(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return type(value)(on_cpu(inner) for inner in value)
+        case _:
+            return value
+
+
 def spread_like(saved: Tensor, like: Tensor) -> Tensor:
     """A whole tensor, spread as another one is; as it comes where that one is whole."""
     if not is_spread(like) or is_spread(saved):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from edgecompress.core.training import TrainOptions
 from edgecompress.training.batches import TrainingData
 from edgecompress.training.low_precision.apply import bake_precision
+from edgecompress.training.low_precision.optimizer import PreciseOptimizer
 from edgecompress.training.low_precision.storage import StoredBits, stored_bits
 from edgecompress.training.memory import (
     Loss,
@@ -86,10 +87,12 @@ def stored_account(network: nn.Module, data: TrainingData, options: TrainOptions
     trained = copy.deepcopy(network).cpu()
     trained.train()
     updater = make_optimizer(trained, options)
-    if options.optimizer != "zeroth-order":
+    if options.precision is not None and options.optimizer != "zeroth-order":
+        precise = PreciseOptimizer(updater, trained, options.precision, seed=options.seed)
         *given, wanted = _batch(data, 2)
         objective(data.task).loss(trained(*given), wanted).backward()  # type: ignore[no-untyped-call]
-        updater.step()
+        precise.step()
+        updater = precise
     return stored_bits(trained, updater)
 
 

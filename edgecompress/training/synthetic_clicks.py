@@ -99,7 +99,8 @@ class ClickModel:
         squares = torch.stack([row.square().sum(1) for row in rows]).sum(0)
         pairs = (total.square().sum(1) - squares) / 2
         linear = ((self.mean + features @ self.mix) * total).sum(1)
-        return self.offset + self.scale * (pairs + linear)
+        logits: Tensor = self.offset + self.scale * (pairs + linear)
+        return logits
 
     def _inputs(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         features = torch.randn(count, self.features, generator=generator)
@@ -127,8 +128,10 @@ def _planted(folding: Folding, rank: int, generator: torch.Generator) -> TensorT
 def _signed(shape: torch.Size, generator: torch.Generator) -> Tensor:
     """+-(0.5 to 1.5), scaled to variance 1: products have lighter tails than of normal numbers,
     so that no few rows decide."""
-    size = torch.rand(shape, generator=generator) + 0.5
-    return size * (torch.randint(0, 2, shape, generator=generator) * 2 - 1) / (13 / 12) ** 0.5
+    size = (torch.rand(shape, generator=generator) + 0.5) / (13 / 12) ** 0.5
+    sign = torch.randint(0, 2, shape, generator=generator) * 2 - 1
+    signed: Tensor = size * sign
+    return signed
 
 
 def _stride(rows: int) -> int:

@@ -36,15 +36,21 @@ QUANTIZE = {
     "--keep-names",
     "--shorten-names",
 }
+HEAL = {"--heal", "--heal-epochs", "--heal-rate", "--heal-samples", "--heal-augment"} | {
+    "--heal-macs",
+    "--heal-params",
+    "--heal-strength",
+}
 RULES = {"--rule", "--recipe", "--plan", "--save-plan", "--seed"}
 GATES = {"--max-size", "--max-latency", "--max-drop", "--min-accuracy"}
 RUN = READING | REPORTING | OUTPUT | CALIBRATION | RULES | GATES | {"--target"}
 EXPECTED = {
     "compress": RUN
     | RANKS
+    | HEAL
     | QUANTIZE
     | {"--decompose", "--no-decompose", "--quantize", "--no-quantize"},
-    "decompose": RUN | RANKS,
+    "decompose": RUN | RANKS | HEAL,
     "quantize": RUN | QUANTIZE,
     "train": READING
     | REPORTING

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+import torch
 
 from edgecompress.cli.asked import Asked, settle
 from edgecompress.cli.described import settings_as_text
@@ -34,6 +36,15 @@ def run(*arguments: str | Path, code: int = 0) -> str:
         found = main([*map(str, arguments), "--quiet"])
     assert found == code, told.getvalue()
     return told.getvalue()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Small products take longer on several threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +76,8 @@ def test_the_report_says_what_healing_did(healed: Path) -> None:
     assert healing["epochs"] == 4
     text = " ".join((healed / "a.txt").read_text().split())
     before, after = f"{healing['before']:.3g}", f"{healing['after']:.3g}"
-    assert (
-        f"divergence of the scores from the float model on 26 samples held back: {before} -> {after}"
-        in text
-    )
+    assert "divergence of the scores from the float model on 26 samples held back: " in text
+    assert f"held back: {before} -> {after}, same largest score on" in text
     assert "4 passes over 230 samples without labels" in text
     assert "1 + 3 passes" in told["settings"]["heal"]
     plan = load_plan(healed / "a.plan.json")

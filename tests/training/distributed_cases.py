@@ -6,6 +6,7 @@ process found to ``FOLDER/RANK.pt``.
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from itertools import count
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from training_cases import FEATURES, clusters, tensor_train_network
 
 from edgecompress.core.training import AdaptationOptions, TrainOptions
+from edgecompress.training.adaptation.adaptation import RankAdaptation
 from edgecompress.training.distributed import joined_team
 from edgecompress.training.loop import train_network
 from edgecompress.training.progress import RunOptions, TrainingProgress, live_ranks
@@ -99,6 +101,17 @@ def stopped_run(folder: Path) -> dict[str, Any]:
     return run_of(OPTIONS, **how)
 
 
+def disturbed_run() -> dict[str, Any]:
+    """The plain run, in which the second process would decide nothing by itself."""
+    decide = RankAdaptation.end_epoch
+    if os.environ.get("RANK") == "1":
+        RankAdaptation.end_epoch = lambda *_, **__: ()  # type: ignore[method-assign]
+    try:
+        return run_of(OPTIONS)
+    finally:
+        RankAdaptation.end_epoch = decide  # type: ignore[method-assign]
+
+
 def all_cases(folder: Path, *, several: bool) -> dict[str, Any]:
     """Everything that the tests compare."""
     bayesian = replace(OPTIONS, adaptation=replace(ADAPTING, inference="bayesian"), epochs=6)
@@ -114,6 +127,7 @@ def all_cases(folder: Path, *, several: bool) -> dict[str, Any]:
     }
     if several:
         cases["stopped"] = stopped_run(folder)
+        cases["disturbed"] = disturbed_run()
     return cases
 
 

@@ -76,7 +76,7 @@ def test_the_plain_run_is_a_hundred_steps_in_which_ranks_fall(one: dict[str, Any
     assert len(set(one["run"]["ranks"])) > 1
 
 
-@pytest.mark.parametrize("case", [*CASES, "stopped"])
+@pytest.mark.parametrize("case", [*CASES, "stopped", "disturbed"])
 def test_ranks_and_weights_are_the_same_in_all_processes(
     case: str, two: list[dict[str, Any]]
 ) -> None:
@@ -92,6 +92,14 @@ def test_rank_decisions_are_those_of_one_process(
     case: str, one: dict[str, Any], two: list[dict[str, Any]]
 ) -> None:
     assert two[0][case]["ranks"] == one[case]["ranks"]
+
+
+def test_a_process_that_decides_otherwise_follows_the_first(two: list[dict[str, Any]]) -> None:
+    """As it would after rounding differently on another processor."""
+    for process in two:
+        assert process["disturbed"]["ranks"] == process["run"]["ranks"]
+        for name, weight in process["run"]["weights"].items():
+            assert torch.equal(weight, process["disturbed"]["weights"][name]), name
 
 
 def test_only_the_first_process_reports(two: list[dict[str, Any]]) -> None:

@@ -16,7 +16,7 @@ from edgecompress.core.training import PrecisionOptions
 from edgecompress.training.factorized import format_names, load_format
 from edgecompress.training.factorized.folding import Folding
 from edgecompress.training.layers import TensorizedConv2d, TensorizedEmbedding, TensorizedLinear
-from edgecompress.training.low_precision import apply_precision, bake_precision
+from edgecompress.training.low_precision import apply_precision, bake_precision, use_factor_bits
 from edgecompress.training.low_precision.layer import RoundedConv2d, RoundedLinear
 from edgecompress.training.low_precision.nodes import Round
 from edgecompress.training.low_precision.rounding import (
@@ -392,3 +392,16 @@ def test_same_padding_of_an_even_kernel() -> None:
     wanted = layer(x)
     apply_precision(network, PrecisionOptions(activation_bits=16), seed=0)
     assert (network(x) - wanted).norm() < 1e-3 * wanted.norm()
+
+
+def test_factors_can_be_narrowed_during_a_run() -> None:
+    network, layer = precise(linear("tt", Folding((3, 4), (5, 6)), (4, 7, 3)))
+    assert use_factor_bits(network, 8) == 1
+    x = numbers((4, 30), 1)
+    wide = network(x)
+    assert len(layer.factorization.factors()[1].unique()) > 15
+    assert use_factor_bits(network, 4) == 1
+    assert not torch.equal(network(x), wide)
+    assert len(layer.factorization.factors()[1].unique()) <= 15
+    with pytest.raises(ConfigurationInvalid, match="factor_bits is 9"):
+        use_factor_bits(network, 9)

@@ -6,7 +6,7 @@ from math import prod
 import pytest
 
 from edgecompress.core.training import AdaptationOptions
-from edgecompress.training.adaptation.controller import Controller
+from edgecompress.training.adaptation.controller import GROWTH_TO_SIZE, RETREAT, Controller
 from edgecompress.training.adaptation.trimming import Spectra, trimmed
 from edgecompress.training.factorized.folding import Folding
 from edgecompress.training.factorized.tt import TensorTrain
@@ -40,17 +40,20 @@ def test_ceiling_falls_from_the_start_to_the_target_by_the_time_ranks_settle() -
     assert found == [900, 200, 100, 100]
 
 
-def test_strength_grows_above_the_ceiling_and_retreats_below_the_target() -> None:
-    controller = Controller(AdaptationOptions(strength=1.0, target_params=100, warm_up=(0, 0.5)))
-    controller.observe(0.1, 1000, 1.0)
-    start = controller.state.strength
-    controller.observe(0.4, 1000, 1.0)
-    assert controller.state.strength > start
-    controller.observe(0.5, 90, 1.0)
-    assert controller.state.strength < 1.3 * start
+def test_strength_grows_to_the_target_and_retreats_from_there() -> None:
+    options = AdaptationOptions(strength=1.0, target_params=100, warm_up=(0.1, 0.5), settle=0.7)
+    controller = Controller(options)
+    controller.observe(0.05, 1000, 1.0)
+    assert controller.state.strength == 1.0
+    for progress in (0.1, 0.3, 0.4, 0.7):
+        controller.observe(progress, 1000, 1.0)
+    # However many looks: the stated factor from the first moment to the last.
+    assert controller.state.strength == pytest.approx(GROWTH_TO_SIZE)
+    controller.observe(0.7, 100, 1.0)
+    assert controller.state.strength == pytest.approx(GROWTH_TO_SIZE * RETREAT)
     for _ in range(100):
-        controller.observe(0.5, 1000, 1.0)
-    assert controller.state.strength == pytest.approx(1000.0)  # the stated range
+        controller.observe(0.7, 90, 1.0)
+    assert controller.state.strength == pytest.approx(1e-3)  # the stated range
 
 
 def test_tolerance_retreats_while_the_loss_is_out_of_bounds() -> None:

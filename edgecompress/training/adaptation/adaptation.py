@@ -14,6 +14,7 @@ from edgecompress.core.arrays import Shape
 from edgecompress.core.training import AdaptationOptions
 from edgecompress.training.adaptation.controller import Controller, ControllerState
 from edgecompress.training.adaptation.cutting import HasState, cut_bond, pool_moments
+from edgecompress.training.adaptation.importance import EVERY, RankImportance
 from edgecompress.training.adaptation.sampling import SampledCores
 from edgecompress.training.adaptation.trimming import Spectra, trimmed
 from edgecompress.training.adaptation.variances import RankVariances
@@ -79,6 +80,7 @@ class RankAdaptation:
                 f"{least} remain at rank {options.floor}"
             )
         self._variances = {name: self._prior(part, generator) for name, part in self.layers}
+        self._importance = {name: RankImportance(part) for name, part in self.layers}
 
     # What the training loop calls.
 
@@ -91,8 +93,13 @@ class RankAdaptation:
         return torch.stack(parts).sum() * (weight / self.samples)
 
     def after_step(self) -> None:
-        """Count a step of the optimiser: the warm-up advances inside an epoch as well."""
+        """Count a step of the optimiser, before its gradients are forgotten: the warm-up advances
+        inside an epoch as well, and what ranks matter to the loss is learned."""
         self._step += 1
+        wanted = self.options.target_params is not None and not self.settled
+        if wanted and self._step % EVERY == 0:
+            for importance in self._importance.values():
+                importance.observe()
 
     def end_epoch(
         self,
@@ -123,6 +130,8 @@ class RankAdaptation:
         if not last and (epoch + 1) % self.options.balance_epochs:
             return ()
         before = {name: part.ranks for name, part in self.layers}
+        if self.controller.pressing(progress):
+            self._trim(progress, optimizer)
         self._balance(optimizer)
         if self.controller.pressing(progress):
             self._cut(progress, optimizer)
@@ -186,6 +195,7 @@ class RankAdaptation:
             "in_bounds": self.controller.in_bounds,
             "settled": self.settled,
             "place": (self._epoch, self._step, self._steps),
+            "importance": {name: list(part.sums) for name, part in self._importance.items()},
             "variances": {name: list(v.variances) for name, v in self._variances.items()},
         }
 
@@ -198,6 +208,7 @@ class RankAdaptation:
         self._epoch, self._step, self._steps = state["place"]
         for name, variances in self._variances.items():
             variances.load(state["variances"][name])
+            self._importance[name].load(state["importance"][name])
 
     # How.
 
@@ -217,6 +228,7 @@ class RankAdaptation:
     @torch.no_grad()
     def _balance(self, optimizer: HasState | None) -> None:
         for name, part in self.layers:
+            self._importance[name].clear()
             sampled = self._variances[name].sampled
             shares = None if sampled is None else sampled.noise_shares(list(part.cores))
             part.balance()
@@ -226,9 +238,25 @@ class RankAdaptation:
                 pool_moments(optimizer, part.parameters())
 
     @torch.no_grad()
+    def _trim(self, progress: float, optimizer: HasState | None) -> None:
+        """Trim to what is allowed now by what ranks matter to the loss, where that is known."""
+        allowed, count = self.controller.ceiling(progress), self.parameter_count()
+        sums = [self._importance[name].sums for name, _ in self.layers]
+        if allowed is None or count <= allowed or not all(sums):
+            return
+        spectra = [
+            _spectra(part, values) for (_, part), values in zip(self.layers, sums, strict=True)
+        ]
+        rest = count - sum(part.count for _, part in self.layers)
+        wanted = trimmed(spectra, allowed - rest, self.options.floor)
+        for (_, part), values, ranks in zip(self.layers, sums, wanted, strict=True):
+            for bond, rank in enumerate(ranks):
+                _keep(part, bond, rank, values[bond], optimizer)
+
+    @torch.no_grad()
     def _cut(self, progress: float, optimizer: HasState | None) -> None:
         """Let dead ranks go, but not below the target, and trim to what is allowed now."""
-        spectra = [_spectra(part) for _, part in self.layers]
+        spectra = [_spectra(part, _energies(part)) for _, part in self.layers]
         alive = [self._alive(layer) for layer in spectra]
         left = [layer.first(ranks) for layer, ranks in zip(spectra, alive, strict=True)]
         rest = self.parameter_count() - sum(part.count for _, part in self.layers)
@@ -241,7 +269,7 @@ class RankAdaptation:
             wanted = trimmed(left, allowed - rest, self.options.floor)
         for (_, part), ranks in zip(self.layers, wanted, strict=True):
             for bond, rank in enumerate(ranks):
-                self._keep(part, bond, rank, optimizer)
+                _keep(part, bond, rank, part.spectrum(bond), optimizer)
 
     def _alive(self, layer: Spectra) -> Shape:
         """Ranks without the dead; shares are squares."""
@@ -256,12 +284,14 @@ class RankAdaptation:
             )
         )
 
-    def _keep(self, part: Factorization, bond: int, rank: int, optimizer: HasState | None) -> None:
-        """Cut a bond to its ``rank`` largest."""
-        values = part.spectrum(bond)
-        if rank < values.numel():
-            largest = torch.argsort(values, descending=True, stable=True)[:rank]
-            cut_bond(part, bond, largest.sort().values, optimizer)
+
+def _keep(
+    part: Factorization, bond: int, rank: int, values: Tensor, optimizer: HasState | None
+) -> None:
+    """Cut a bond to the ``rank`` indices of the largest values."""
+    if rank < values.numel():
+        largest = torch.argsort(values, descending=True, stable=True)[:rank]
+        cut_bond(part, bond, largest.sort().values, optimizer)
 
 
 def _factorizations(network: nn.Module) -> Iterator[tuple[str, Factorization]]:
@@ -270,10 +300,13 @@ def _factorizations(network: nn.Module) -> Iterator[tuple[str, Factorization]]:
             yield name, module
 
 
-def _spectra(part: Factorization) -> Spectra:
-    shares: list[Sequence[float]] = []
-    for bond in range(len(part.ranks)):
-        energy = part.spectrum(bond).double().square().sort(descending=True).values
-        tiny = torch.finfo(energy.dtype).tiny
-        shares.append((energy / energy.sum().clamp_min(tiny)).tolist())
+def _energies(part: Factorization) -> list[Tensor]:
+    """Squares of the spectrum of each bond, as shares of its sum."""
+    squares = [part.spectrum(bond).double().square() for bond in range(len(part.ranks))]
+    tiny = torch.finfo(torch.float64).tiny
+    return [square / square.sum().clamp_min(tiny) for square in squares]
+
+
+def _spectra(part: Factorization, values: Sequence[Tensor]) -> Spectra:
+    shares = (bond.double().sort(descending=True).values.tolist() for bond in values)
     return Spectra(type(part), part.folding, tuple(tuple(bond) for bond in shares))

@@ -1,4 +1,4 @@
-"""Which ranks to give up for a number of parameters: least energy for the most parameters."""
+"""Which ranks to give up for a number of parameters: least worth for the most parameters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Spectra:
     Attributes:
         kind: The format.
         folding: The modes.
-        shares: For each bond its squared spectrum in falling order, as shares of the bond's sum.
+        shares: For each bond what its indices are worth, in falling order and in one unit over
+            all layers: shares of the layer's energy, or their effect on the loss.
     """
 
     kind: type[Factorization]
@@ -64,9 +65,9 @@ class Spectra:
 def trimmed(layers: Sequence[Spectra], budget: int, floor: int = 1) -> list[Shape]:
     """Ranks of each layer whose cores hold at most ``budget`` numbers together.
 
-    Index by index, the one that carries the least share of its layer's energy for each parameter
-    it costs goes; then what of the given-up indices still fits comes back, most energy first, so
-    that the sum is as near the budget as one rank step allows.
+    Index by index, the one that is worth least for each parameter it costs goes; then what of the
+    given-up indices still fits comes back, most worth first, so that the sum is as near the budget
+    as one rank step allows.
 
     Args:
         layers: The layers, balanced.
@@ -95,7 +96,7 @@ def trimmed(layers: Sequence[Spectra], budget: int, floor: int = 1) -> list[Shap
 
 
 def _cheapest(layer: Spectra, ranks: Shape, floor: int) -> tuple[float, Shape]:
-    """(energy share lost per parameter, ranks after it) of the best next step down."""
+    """(worth lost per parameter, ranks after it) of the best next step down."""
     best = (float("inf"), ranks)
     count = layer.count(ranks)
     for bond, rank in enumerate(ranks):
@@ -113,7 +114,7 @@ def _cheapest(layer: Spectra, ranks: Shape, floor: int) -> tuple[float, Shape]:
 def _refund(
     layers: Sequence[Spectra], ranks: Sequence[Shape], room: int
 ) -> tuple[int, Shape] | None:
-    """(layer, ranks) of the step back up that fits and brings most energy for its parameters."""
+    """(layer, ranks) of the step back up that fits and brings most for its parameters."""
     best: tuple[float, int, Shape] | None = None
     for place, (layer, at) in enumerate(zip(layers, ranks, strict=True)):
         for bond, rank in enumerate(at):

@@ -98,8 +98,10 @@ def build(
 
 
 def _table(rows: int, width: int) -> nn.Embedding:
-    device = "meta" if rows * width > DEFERRED_ENTRIES else None
-    return nn.utils.skip_init(nn.Embedding, rows, width, device=device or "cpu")
+    """Not drawn yet."""
+    device = "meta" if rows * width > DEFERRED_ENTRIES else "cpu"
+    made: nn.Embedding = nn.utils.skip_init(nn.Embedding, rows, width, device=device)  # type: ignore[no-untyped-call]
+    return made
 
 
 def _layers(widths: Shape) -> nn.Sequential:

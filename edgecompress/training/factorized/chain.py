@@ -46,23 +46,29 @@ class Step:
         return torch.matmul(matrix.mT, state.reshape(-1, self.rows, self.tail))
 
     def back(
-        self, state: Tensor, cores: Sequence[Tensor], gradient: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Gradients of the state and of the core."""
-        matrix = self.matrix(cores)
+        self, state: Tensor, cores: Sequence[Tensor], gradient: Tensor, *, state_too: bool
+    ) -> tuple[Tensor | None, Tensor]:
+        """Gradients of the state, if it is wanted, and of the core."""
         if self.tail == 1:
             gradient = gradient.reshape(-1, self.columns)
             d_matrix = state.reshape(-1, self.rows).mT @ gradient
-            d_state = gradient @ matrix.mT
         else:
             gradient = gradient.reshape(-1, self.columns, self.tail)
-            seen = state.reshape(-1, self.rows, self.tail).transpose(0, 1)
-            d_matrix = (
-                seen.reshape(self.rows, -1) @ gradient.transpose(0, 1).reshape(self.columns, -1).mT
-            )
-            d_state = torch.matmul(matrix, gradient)
+            d_matrix = self._core_gradient(state.reshape(-1, self.rows, self.tail), gradient)
+        d_state = None
+        if state_too:
+            matrix = self.matrix(cores)
+            d_state = gradient @ matrix.mT if self.tail == 1 else torch.matmul(matrix, gradient)
         d_core = d_matrix.mT if self.flip else d_matrix
         return d_state, d_core.reshape(cores[self.core].shape)
+
+    def _core_gradient(self, state: Tensor, gradient: Tensor) -> Tensor:
+        """(rows, columns) from (lead, rows, tail) and (lead, columns, tail): one product for each
+        lead, summed, or both copied into one product, whichever needs less memory."""
+        if self.rows * self.columns <= self.tail * (self.rows + self.columns):
+            return torch.bmm(state, gradient.mT).sum(0)
+        seen = state.transpose(0, 1).reshape(self.rows, -1)
+        return seen @ gradient.transpose(0, 1).reshape(self.columns, -1).mT
 
 
 def chain_sizes(steps: Sequence[Step], batch: int, inner: int) -> tuple[int, Shape]:
@@ -99,7 +105,7 @@ class _ThroughChain(torch.autograd.Function):
         rows = prod(x.shape[:-1])
         y = y.reshape(rows, y.numel() // rows if rows else _width(x, steps))
         if bias is not None:
-            y = y + bias
+            y += bias
         return y.reshape(*x.shape[:-1], y.shape[1])
 
     @staticmethod
@@ -111,10 +117,13 @@ class _ThroughChain(torch.autograd.Function):
         if len(states) < len(steps) or torch.is_grad_enabled():
             states = _states(x, steps, cores)
         d_cores: list[Tensor | None] = [None] * count
-        state_gradient = gradient
-        for step, state in zip(reversed(steps), reversed(states), strict=True):
-            state_gradient, d_cores[step.core] = step.back(state, cores, state_gradient)
-        dx = state_gradient.reshape(x.shape) if ctx.needs_input_grad[0] else None
+        down: Tensor | None = gradient
+        for step in reversed(steps):
+            state = states.pop()
+            wanted = bool(states) or ctx.needs_input_grad[0]
+            if down is not None:
+                down, d_cores[step.core] = step.back(state, cores, down, state_too=wanted)
+        dx = None if down is None else down.reshape(x.shape)
         db = None
         if ctx.has_bias and ctx.needs_input_grad[1]:
             db = gradient.reshape(-1, gradient.shape[-1]).sum(0)

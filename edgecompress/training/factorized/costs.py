@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgecompress.training.factorized.base import Factorization
     from edgecompress.training.factorized.folding import Folding
 
-MEMORY_FACTOR = 4
+MEMORY_FACTOR = 2
 """An order may need so many times the least memory; MACs decide among those.
 
 Source: a choice; a tensor train of rank 20 for 784-512 would run core by core at batch 1 by this

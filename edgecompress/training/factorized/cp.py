@@ -19,6 +19,9 @@ from edgecompress.training.factorized.linalg import cp_als, equal_norms
 from edgecompress.training.factorized.pieces import Lookup, Piece, Product
 from edgecompress.training.factorized.two_sided import TwoSided, Widths
 
+BLOCK = 8
+"""Rows of a partial product that the backward pass multiplies at once, to need less memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class KhatriRao:
@@ -36,11 +39,20 @@ class KhatriRao:
     ) -> list[Tensor]:
         """From the right."""
         gradients = []
-        for core, before in zip(reversed(cores[1:]), reversed(partial[:-1]), strict=True):
+        for core, before in zip(reversed(cores[1:]), reversed(partial), strict=True):
             gradient = gradient.reshape(before.shape[0], *core.shape)
-            gradients.append((gradient * before[:, None]).sum(0))
-            gradient = (gradient * core).sum(1)
+            blocks = zip(gradient.split(BLOCK), before.split(BLOCK), strict=True)
+            parts = [(block * state[:, None]).sum(0) for block, state in blocks]
+            gradients.append(parts[0] if len(parts) == 1 else torch.stack(parts).sum(0))
+            gradient = (
+                (gradient * core).sum(1) if torch.is_grad_enabled() else _folded(gradient, core)
+            )
         return [gradient, *reversed(gradients)]
+
+
+def _folded(gradient: Tensor, core: Tensor) -> Tensor:
+    """Sum over the core's mode, in the place of the gradient."""
+    return gradient.mul_(core).sum(1)
 
 
 class CanonicalPolyadic(TwoSided):

@@ -23,7 +23,10 @@ class Half(Protocol):
     def spread(
         self, cores: Sequence[Tensor], partial: Sequence[Tensor], gradient: Tensor
     ) -> list[Tensor]:
-        """Gradients of the cores from that of the matrix; ``partial`` is what `merge` gave."""
+        """Gradients of the cores from that of the matrix.
+
+        ``partial`` is what `merge` gave but for the matrix itself, which is free again by then.
+        """
         ...
 
 
@@ -36,13 +39,13 @@ class Flipped:
     def merge(self, cores: Sequence[Tensor]) -> list[Tensor]:
         """The other half's, the matrix transposed."""
         partial = self.half.merge(cores)
-        return [*partial, partial[-1].mT]
+        return [*partial[:-1], partial[-1].mT]
 
     def spread(
         self, cores: Sequence[Tensor], partial: Sequence[Tensor], gradient: Tensor
     ) -> list[Tensor]:
         """The other half's."""
-        return self.half.spread(cores, partial[:-1], gradient.mT)
+        return self.half.spread(cores, partial, gradient.mT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +90,12 @@ class _ThroughHalves(torch.autograd.Function):
         ctx: Any, x: Tensor, bias: Tensor | None, halves: Halves, keep: bool, *cores: Tensor
     ) -> Tensor:
         ahead, behind = halves.sides(cores)
-        a = halves.left.merge(ahead)[-1]
-        rows = x.reshape(-1, a.shape[0])
-        inner = rows @ a
+        inner = x.reshape(-1, x.shape[-1]) @ halves.left.merge(ahead)[-1]
         ctx.halves, ctx.has_bias = halves, bias is not None
         ctx.save_for_backward(x, inner if keep else None, *cores)
         c = halves.right.merge(behind)[-1]
         if halves.middle:
-            inner = inner @ cores[-1].reshape(a.shape[1], c.shape[0])
+            inner = inner @ cores[-1].reshape(inner.shape[1], c.shape[0])
         y = inner @ c if bias is None else torch.addmm(bias, inner, c)
         return y.reshape(*x.shape[:-1], c.shape[1])
 
@@ -103,14 +104,15 @@ class _ThroughHalves(torch.autograd.Function):
         x, inner, *cores = ctx.saved_tensors
         halves: Halves = ctx.halves
         ahead, behind = halves.sides(cores)
-        left = halves.left.merge(ahead)
-        a = left[-1]
-        rows = x.reshape(-1, a.shape[0])
+        rows = x.reshape(-1, x.shape[-1])
         if inner is None or torch.is_grad_enabled():
-            inner = rows @ a
+            inner = rows @ halves.left.merge(ahead)[-1]
         dy = gradient.reshape(rows.shape[0], gradient.shape[-1])
         needed = ctx.needs_input_grad[4:]
         d_inner, d_behind, d_middle = _right(halves, inner, dy, cores, behind)
+        del inner
+        left = halves.left.merge(ahead)  # not before: the right half is gone from memory by now
+        a = left.pop() if ctx.needs_input_grad[0] else left.pop().new_empty(0)
         d_ahead: list[Tensor | None] = [None] * len(ahead)
         if any(needed[: halves.split]):
             d_ahead = [*halves.left.spread(ahead, left, rows.mT @ d_inner)]
@@ -124,10 +126,9 @@ def _right(
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Gradients of x A, of the right half's cores and of the middle core."""
     right = halves.right.merge(behind)
-    c = right[-1]
-    d_outer = dy @ c.mT
+    d_outer = dy @ right.pop().mT
     if not halves.middle:
         return d_outer, halves.right.spread(behind, right, inner.mT @ dy), []
-    matrix = cores[-1].reshape(inner.shape[1], c.shape[0])
+    matrix = cores[-1].reshape(inner.shape[1], d_outer.shape[1])
     d_behind = halves.right.spread(behind, right, (inner @ matrix).mT @ dy)
     return d_outer @ matrix.mT, d_behind, [(inner.mT @ d_outer).reshape(cores[-1].shape)]

@@ -92,7 +92,7 @@ class _LastFirst(torch.autograd.Function):
         return _plus(y.view(j1, -1, j2).transpose(0, 1).reshape(-1, j1 * j2), bias)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Gradients:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Gradients:
         x, first, last = ctx.saved_tensors
         _, j1, i1, rank = first.shape
         _, j2, i2, _ = last.shape
@@ -127,7 +127,7 @@ class _FirstFirst(torch.autograd.Function):
         return _plus(y.view(-1, j1 * j2), bias)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Gradients:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Gradients:
         x, first, last = ctx.saved_tensors
         _, j1, i1, rank = first.shape
         _, j2, i2, _ = last.shape
@@ -166,7 +166,7 @@ class _Rebuilt(torch.autograd.Function):
         return _plus(torch.mm(x, kron_dense(first, last).t()), bias)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Gradients:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Gradients:
         x, first, last = ctx.saved_tensors
         _, j1, i1, rank = first.shape
         _, j2, i2, _ = last.shape

@@ -39,7 +39,7 @@ class TrainLeft:
     ) -> list[Tensor]:
         """From the right."""
         gradients = []
-        for core, before in zip(reversed(cores[1:]), reversed(partial[:-1]), strict=True):
+        for core, before in zip(reversed(cores[1:]), reversed(partial), strict=True):
             flat = core.reshape(core.shape[0], -1)
             gradient = gradient.reshape(before.shape[0], flat.shape[1])
             gradients.append((before.mT @ gradient).reshape(core.shape))
@@ -66,7 +66,7 @@ class TrainRight:
     ) -> list[Tensor]:
         """From the left."""
         gradients = []
-        for core, before in zip(cores[:-1], reversed(partial[:-1]), strict=True):
+        for core, before in zip(cores[:-1], reversed(partial), strict=True):
             flat = core.reshape(-1, core.shape[2])
             gradient = gradient.reshape(flat.shape[0], before.shape[1])
             gradients.append((gradient @ before.mT).reshape(core.shape))

@@ -36,12 +36,14 @@ def merge_small(cores: Sequence[Tensor], tokens: int) -> list[Tensor]:
 def gather_table(cores: Sequence[Tensor], rows: Tensor) -> Tensor:
     """Rows of the table (r, v, e, r') ... by index: (...) -> (..., width).
 
-    Every distinct index is computed once; autograd keeps the indices and the cores only.
+    Every distinct index is computed once; autograd keeps the indices and the cores only. Where
+    indices have no values (meta tensors) all count as distinct: an upper bound.
     """
-    distinct, inverse = torch.unique(rows, return_inverse=True)
+    flat = rows.reshape(-1)
+    distinct, inverse = (flat, flat) if rows.is_meta else torch.unique(flat, return_inverse=True)
     merged = merge_small(cores, distinct.numel())
     found = cast(Tensor, _Chain.apply(distinct, *merged))  # type: ignore[no-untyped-call]
-    return found.index_select(0, inverse.reshape(-1)).view(*rows.shape, found.shape[1])
+    return found.index_select(0, inverse).view(*rows.shape, found.shape[1])
 
 
 class _Chain(torch.autograd.Function):
@@ -53,7 +55,7 @@ class _Chain(torch.autograd.Function):
         return _states(_digits(rows, cores), cores)[-1].squeeze(2)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, *cores = ctx.saved_tensors
         digits = _digits(rows, cores)
         states = _states(digits, cores)
@@ -72,7 +74,7 @@ class _Chain(torch.autograd.Function):
 def _digits(rows: Tensor, cores: Sequence[Tensor]) -> list[Tensor]:
     """Digits of each index, the last one changing fastest."""
     stride = prod(core.shape[1] for core in cores)
-    digits = []
+    digits: list[Tensor] = []
     for core in cores:
         rest = rows if not digits else rows.remainder(stride)
         stride //= core.shape[1]

@@ -38,7 +38,7 @@ class Kronecker:
     ) -> list[Tensor]:
         """From the right."""
         gradients = []
-        for core, before in zip(reversed(cores[1:]), reversed(partial[:-1]), strict=True):
+        for core, before in zip(reversed(cores[1:]), reversed(partial), strict=True):
             size, rank = core.shape
             blocks = gradient.reshape(before.shape[0], size, before.shape[1], rank)
             blocks = blocks.transpose(1, 2).reshape(before.numel(), size * rank)

@@ -1,6 +1,10 @@
 """Training with factors, activations and gradients of a few bits."""
 
-from edgecompress.training.low_precision.apply import apply_precision, bake_precision
+from edgecompress.training.low_precision.apply import (
+    apply_precision,
+    bake_precision,
+    use_factor_bits,
+)
 from edgecompress.training.low_precision.optimizer import PreciseOptimizer
 from edgecompress.training.low_precision.storage import dense_bits, stored_bits
 
@@ -10,4 +14,5 @@ __all__ = [
     "bake_precision",
     "dense_bits",
     "stored_bits",
+    "use_factor_bits",
 ]

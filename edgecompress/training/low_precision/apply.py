@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -73,6 +74,27 @@ def bake_precision(network: nn.Module) -> None:
                 view for view in views if not isinstance(view, RoundedCores)
             )
             module.precision = None
+
+
+def use_factor_bits(network: nn.Module, bits: int) -> int:
+    """Change the width of factors of a network that computes on codes, in place.
+
+    A run may begin with wider factors and narrow them once the learning rate has fallen: masters
+    and state stay as they are. Not for a run without masters, whose parameters are the codes.
+
+    Returns:
+        Layers changed.
+
+    Raises:
+        ConfigurationInvalid: The width is out of range.
+    """
+    changed = 0
+    for module in network.modules():
+        if isinstance(module, LayerPrecision | RoundedCores):
+            module.options = replace(module.options, factor_bits=bits)
+            check_widths(module.options)
+            changed += isinstance(module, LayerPrecision)
+    return changed
 
 
 def parameter_widths(network: nn.Module) -> dict[nn.Parameter, int]:
