@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from edgecompress.core.version import VERSION as __version__
+
 if TYPE_CHECKING:
     from edgecompress.api import (
         compress,
@@ -25,7 +27,13 @@ if TYPE_CHECKING:
         train,
     )
     from edgecompress.core.errors import EdgeCompressError
-    from edgecompress.core.options import DecomposeOptions, Gates, LayerRule, QuantizeOptions
+    from edgecompress.core.options import (
+        DecomposeOptions,
+        Gates,
+        HealOptions,
+        LayerRule,
+        QuantizeOptions,
+    )
     from edgecompress.device_api import (
         estimate_latency,
         estimate_training_step,
@@ -34,12 +42,11 @@ if TYPE_CHECKING:
         sweep_latency,
     )
 
-__version__ = "0.1.0"
-
 _HOMES = {
     "DecomposeOptions": "edgecompress.core.options",
     "EdgeCompressError": "edgecompress.core.errors",
     "Gates": "edgecompress.core.options",
+    "HealOptions": "edgecompress.core.options",
     "LayerRule": "edgecompress.core.options",
     "QuantizeOptions": "edgecompress.core.options",
     "compress": "edgecompress.api",
@@ -61,6 +68,7 @@ __all__ = [
     "DecomposeOptions",
     "EdgeCompressError",
     "Gates",
+    "HealOptions",
     "LayerRule",
     "QuantizeOptions",
     "__version__",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 if TYPE_CHECKING:
     from edgecompress.core.arrays import Shape
-    from edgecompress.core.options import DecomposeOptions, Gates, QuantizeOptions
+    from edgecompress.core.options import DecomposeOptions, Gates, HealOptions, QuantizeOptions
     from edgecompress.core.plan import Plan
     from edgecompress.core.recipe_train import Choice
     from edgecompress.core.report import (
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 class RunSettings(TypedDict, total=False):
     """Settings of a run, all optional; see `CompressRequest` for what they mean."""
 
+    heal: HealOptions | None
     data: str | None
     calibration: int
     test_data: str | None

@@ -1,6 +1,6 @@
 """Runs killed at random moments, resumed until they end, against one that nobody disturbed.
 
-    python -m benchmarks.training.resume [--kills 5] [--samples 12000] [--epochs 3]
+    python -m benchmarks.training.resume [--kills 4] [--samples 12000] [--epochs 3]
 
 Fashion-MNIST, 784-512-10 in tensor trains whose ranks fall while they train; every case is a
 child process that gets SIGKILL after a random time, again and again, and is then left alone. All
@@ -151,7 +151,7 @@ def compare(case: str, arguments: argparse.Namespace, draw: random.Random) -> di
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--kills", type=int, default=4)
     parser.add_argument("--samples", type=int, default=12_000)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")

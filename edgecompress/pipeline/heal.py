@@ -72,14 +72,16 @@ def admit(request: CompressRequest, model: Model, replayed: Plan | None) -> Pati
     """What is needed to heal a model, checked before it is decomposed; None if it is not asked.
 
     Raises:
-        UsageError: There are no data, or the budget is one of latency.
+        UsageError: Nothing is decomposed, there are no data, or the budget is one of latency.
         ConfigurationInvalid: torch is missing, or a plan was made with other data.
         Unsupported: The graph has operators that cannot be trained through.
         DataInvalid, InputOutputFailed: The data cannot be used.
     """
     options = request.heal
-    if options is None or request.decompose is None:
+    if options is None:
         return None
+    if request.decompose is None:
+        raise UsageError("healing is for what was decomposed, and nothing is")
     if request.data is None:
         raise UsageError("healing needs data", hint="give --data; labels are not used")
     if options.budget is not None and options.budget.kind == "latency":

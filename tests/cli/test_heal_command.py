@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ import onnx.parser
 import pytest
 import torch
 
+import edgecompress as ec
 from edgecompress.cli.asked import Asked, settle
 from edgecompress.cli.described import settings_as_text
 from edgecompress.cli.entry import main
 from edgecompress.core.errors import ConfigurationInvalid, UsageError
-from edgecompress.core.options import Budget, HealOptions
+from edgecompress.core.options import Budget, HealOptions, QuantizeOptions
 from edgecompress.core.recipe import parse_recipe
 from edgecompress.graph.model import load_model
 from edgecompress.graph.session import open_session
@@ -121,6 +123,32 @@ def test_compress_heals_before_it_quantizes(sample_models: Path, tmp_path: Path)
     feed = np.load(sample_models / "digits_test.npz")
     session = open_session(tmp_path / "a.onnx", optimize=True)
     assert session.run(None, {session.get_inputs()[0].name: feed["image"][:4]})[0].shape == (4, 10)
+
+
+def test_healing_is_for_what_is_decomposed(sample_models: Path, tmp_path: Path) -> None:
+    options = QuantizeOptions()
+    with pytest.raises(UsageError, match="healing is for what was decomposed"):
+        ec.quantize(
+            sample_models / "digits_cnn.onnx",
+            tmp_path / "o.onnx",
+            options,
+            heal=ec.HealOptions(),
+            data="random:0",
+        )
+    request = CompressRequest(
+        command="decompose",
+        model=sample_models / "digits_cnn.onnx",
+        output=tmp_path / "o.onnx",
+        decompose=ec.DecomposeOptions(),
+        quantize=None,
+        heal=HealOptions(budget=Budget("latency", ratio=0.5)),
+        data="random:0",
+    )
+    model = load_model(sample_models / "digits_cnn.onnx")
+    with pytest.raises(UsageError, match="not to a latency"):
+        admit(request, model, None)
+    with pytest.raises(UsageError, match="healing needs data"):
+        admit(replace(request, data=None), model, None)
 
 
 ASKED = Asked(model="m.onnx", output="o.onnx", command="decompose", data="d.npz")

@@ -89,7 +89,8 @@ def test_few_bits_and_a_recipe(digits: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "r.toml"
     recipe.write_text(
         '[train]\nepochs = 9\n[train.network]\nhidden = [32]\n[train.tensorize]\nformat = "tt"\n'
-        '[train.precision]\nfactor_bits = 4\nstate_bits = 16\n[[rules]]\nmatch = "3"\nformat = "none"\n'
+        "[train.precision]\nfactor_bits = 4\nstate_bits = 16\n"
+        '[[rules]]\nmatch = "3"\nformat = "none"\n'
     )
     report = tmp_path / "r.json"
     more = ("--recipe", recipe, "--epochs", "2", "--report", report)

@@ -394,8 +394,8 @@ def test_counts_of_tucker_and_cp() -> None:
 
 def test_the_cheapest_order_weighs_memory_first() -> None:
     lean = Order("fused", 100, 0, 10)
-    assert cheapest((lean, Order("rebuild", 50, 0, 21))) is lean
-    quick = Order("rebuild", 50, 0, 20)
+    assert cheapest((lean, Order("rebuild", 50, 0, 16))) is lean
+    quick = Order("rebuild", 50, 0, 15)
     assert cheapest((lean, quick)) is quick
     assert cheapest((lean, Order("pieces", 60, 0, 10))) is lean
     assert cheapest((lean, small := Order("pieces", 40, 0, 10))) is small

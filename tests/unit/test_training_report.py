@@ -92,10 +92,17 @@ def test_without_held_back_samples_there_is_no_empty_column() -> None:
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_hostile_names_stay_text(name: str) -> None:
     report = made.training(names=(name,))
-    assert "<script" not in render(report, "html")
+    undrawn = replace(report, history=(), memory=())
+    assert "<script" not in render(undrawn, "html")
     for line in render(report, "text").splitlines():
         assert not line.lstrip().startswith("::")
         assert line.isprintable() or not line
+
+
+def test_hostile_names_in_plots_stay_text() -> None:
+    page = render(made.training(names=("</svg><script>$x^{$",)), "html")
+    assert page.count("<svg ") == 4
+    assert "<script" not in page
 
 
 def test_which_part_saves_what_multiplies_up() -> None:

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from edgecompress.training.factorized.base import Factorization
     from edgecompress.training.factorized.folding import Folding
 
-MEMORY_FACTOR = 2
+MEMORY_FACTOR = 1.5
 """An order may need so many times the least memory; MACs decide among those.
 
-Source: a choice; a tensor train of rank 20 for 784-512 would run core by core at batch 1 by this
-alone, where its halves are 18 times the memory.
+Source: measured: benchmarks/training/tensorly_torch.py; with 2 the rebuilt head of a 784-512-10
+network (CP of rank 50) sets the peak of a training step.
 """
 CHAIN_PRICE = 2
 """A MAC of the core-by-core order counts so many times: its products are small and batched.
@@ -85,14 +85,15 @@ def chain_order(steps: Sequence[Step], shape: Shape, batch: int) -> Order:
 def rebuild_order(
     folding: Folding, widths: tuple[int, int, bool], merging: int, batch: int
 ) -> Order:
-    """The dense weight, made for every pass."""
+    """The dense weight, made for every pass; autograd keeps it and the halves, and going back has
+    gradients of both and products beside them."""
     out, inner = folding.shape[:2]
     left, right, middle = widths
     entries = folding.entries
     narrow = min(left, right) if middle else left
     halves = inner * left + right * out * prod(folding.kernel)
     making = merging + narrow * entries + (left * right * max(inner, out) if middle else 0)
-    return Order("rebuild", making + batch * entries, entries + halves, 2 * entries)
+    return Order("rebuild", making + batch * entries, entries + halves, 2 * (entries + halves))
 
 
 def start_ranks(

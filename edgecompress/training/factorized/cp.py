@@ -41,7 +41,7 @@ class KhatriRao:
         gradients = []
         for core, before in zip(reversed(cores[1:]), reversed(partial), strict=True):
             gradient = gradient.reshape(before.shape[0], *core.shape)
-            blocks = zip(gradient.split(BLOCK), before.split(BLOCK), strict=True)
+            blocks = zip(torch.split(gradient, BLOCK), torch.split(before, BLOCK), strict=True)
             parts = [(block * state[:, None]).sum(0) for block, state in blocks]
             gradients.append(parts[0] if len(parts) == 1 else torch.stack(parts).sum(0))
             gradient = (

@@ -112,11 +112,13 @@ class _ThroughHalves(torch.autograd.Function):
         d_inner, d_behind, d_middle = _right(halves, inner, dy, cores, behind)
         del inner
         left = halves.left.merge(ahead)  # not before: the right half is gone from memory by now
-        a = left.pop() if ctx.needs_input_grad[0] else left.pop().new_empty(0)
+        a: Tensor | None = left.pop()
+        if not ctx.needs_input_grad[0]:
+            a = None  # free for what follows
         d_ahead: list[Tensor | None] = [None] * len(ahead)
         if any(needed[: halves.split]):
             d_ahead = [*halves.left.spread(ahead, left, rows.mT @ d_inner)]
-        dx = (d_inner @ a.mT).reshape(x.shape) if ctx.needs_input_grad[0] else None
+        dx = None if a is None else (d_inner @ a.mT).reshape(x.shape)
         db = dy.sum(0) if ctx.has_bias and ctx.needs_input_grad[1] else None
         return dx, db, None, None, *d_ahead, *d_behind, *d_middle
 

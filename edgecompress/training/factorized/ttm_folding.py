@@ -19,11 +19,11 @@ Source: 11 million rows as 200 x 220 x 250 in the published recommender of Hawki
 """
 PARAMETER_SHARE = 1 / 32
 """Foldings are compared when the factors have this share of the dense weight's parameters."""
-RANK_SHARE = 0.5
+RANK_SHARE = 1.0
 """The share of full matrix rank that a folding must be able to reach then.
 
 Source: measured, benchmarks/training/folding_choice.py: on Fashion-MNIST at a thirtieth of the
-parameters, accuracy falls clearly below a fifth of full rank and no longer rises above a half.
+parameters, foldings that can reach full rank score best, and higher factors only cost time.
 """
 COUNT_SLACK = 1.1
 """Parameters of one Kronecker product against the least of all foldings.
