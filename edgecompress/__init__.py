@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from edgecompress.core.version import VERSION as __version__
+from edgecompress.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from edgecompress.api import (

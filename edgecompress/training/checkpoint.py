@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from edgecompress.core.errors import ConfigurationInvalid, InputOutputFailed
 from edgecompress.core.training import TrainOptions
-from edgecompress.core.version import VERSION
+from edgecompress.core.version import __version__
 from edgecompress.graph.save import write_atomically
 from edgecompress.training.distributed import is_spread
 from edgecompress.training.sharding import spread_like
@@ -69,7 +69,7 @@ def fingerprint(options: TrainOptions, data_sha256: str, network: nn.Module) -> 
     found: dict[str, str] = {}
     _flatten("", dataclasses.asdict(options), found)
     found["data"] = data_sha256
-    found["edgecompress"] = VERSION
+    found["edgecompress"] = __version__
     found["layers"] = json.dumps([name for name, _ in network.named_parameters()])
     return found
 
