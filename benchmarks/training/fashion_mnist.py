@@ -64,7 +64,7 @@ class Recipe:
         settle: Share of the run after which ranks stay.
     """
 
-    epochs: int = 30
+    epochs: int = 24
     batch: int = 128
     rate: float = 5e-3
     dense_rate: float = 1e-3

@@ -149,6 +149,7 @@ class Precision(Strict):
     master_bits: int = PrecisionOptions().master_bits
     state_bits: int = PrecisionOptions().state_bits
     rounding: Rounding = PrecisionOptions().rounding
+    wide_share: Share = PrecisionOptions().wide_share
 
     @field_validator("gradient_bits")
     @classmethod
@@ -180,6 +181,7 @@ class Precision(Strict):
             master_bits=self.master_bits,
             state_bits=self.state_bits,
             rounding=self.rounding,
+            wide_share=self.wide_share,
         )
 
 
@@ -189,7 +191,7 @@ class Train(Strict):
     arch: Name | None = None
     epochs: int = Field(default=TrainOptions().epochs, ge=1)
     batch: int = Field(default=TrainOptions().batch, ge=1)
-    learning_rate: Positive = TrainOptions().learning_rate
+    learning_rate: Positive | None = None
     weight_decay: float = Field(default=TrainOptions().weight_decay, ge=0, allow_inf_nan=False)
     optimizer: TrainingOptimizer = TrainOptions().optimizer
     validation: float = Field(default=TrainOptions().validation, ge=0, lt=1)

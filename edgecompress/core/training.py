@@ -10,7 +10,15 @@ from edgecompress.core.options import FixedRanks, LayerRule, ParameterRatio
 Prior = Literal["log-uniform", "half-cauchy"]
 Inference = Literal["map", "bayesian"]
 Rounding = Literal["nearest", "stochastic"]
-TrainingOptimizer = Literal["adam", "adamw", "sgd", "momentum", "zeroth-order"]
+TrainingOptimizer = Literal["adam", "adamw", "sgd", "momentum", "zeroth-order", "spsa"]
+
+LEARNING_RATE = 2e-3
+"""At the start, of optimisers that follow a gradient. Source: a choice."""
+
+WHOLE_STEP = 1.0
+"""At the start, of ``zeroth-order``, whose step has a length of its own.
+
+Source: the Gauss-Newton step (Levenberg 1944)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +85,8 @@ class PrecisionOptions:
             stochastic rounding), 0: none, updates go to the factors themselves.
         state_bits: Of an entry of the optimiser's state: 32 (float) or 16 (bfloat16).
         rounding: Of factors and gradients.
+        wide_share: Share of the steps, at the start, in which factors are 8 bits wide; of no effect
+            without masters, as the parameters are the codes then.
     """
 
     factor_bits: int = 4
@@ -85,6 +95,7 @@ class PrecisionOptions:
     master_bits: int = 32
     state_bits: int = 32
     rounding: Rounding = "nearest"
+    wide_share: float = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +106,11 @@ class TrainOptions:
         tensorize: How layers become factors.
         adaptation: None: ranks stay as they start.
         precision: None: float32 throughout.
-        optimizer: ``zeroth-order`` trains without back-propagation.
-        learning_rate: At the start; it falls to zero along half a cosine.
+        optimizer: Two train without back-propagation: ``zeroth-order`` finds each step from the
+            outputs at parameters perturbed along a few random directions; ``spsa`` (simultaneous
+            perturbation) needs losses alone, less memory and many more steps.
+        learning_rate: At the start; it falls to zero along half a cosine. None: `LEARNING_RATE`, or
+            `WHOLE_STEP` of zeroth-order training, where it is a share of the step.
         weight_decay: Of dense parameters; factors have their prior.
         epochs: Passes over the training data.
         batch: Samples of a step, over all processes.
@@ -109,10 +123,22 @@ class TrainOptions:
     adaptation: AdaptationOptions | None = field(default_factory=AdaptationOptions)
     precision: PrecisionOptions | None = None
     optimizer: TrainingOptimizer = "adam"
-    learning_rate: float = 2e-3
+    learning_rate: float | None = None
     weight_decay: float = 0.0
     epochs: int = 20
     batch: int = 128
     validation: float = 0.1
     patience: int | None = None
     seed: int = 0
+
+    @property
+    def rate(self) -> float:
+        """The learning rate at the start."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return WHOLE_STEP if self.optimizer == "zeroth-order" else LEARNING_RATE
+
+    @property
+    def forward_only(self) -> bool:
+        """Whether there is no backward pass."""
+        return self.optimizer in ("zeroth-order", "spsa")

@@ -223,7 +223,7 @@ def _notes(options: TrainOptions) -> Iterator[str]:
             "here is that of float32"
         )
         yield "the written file holds the values of the few-bit factors as float32"
-    if options.optimizer == "zeroth-order":
+    if options.forward_only:
         yield "there is no backward pass: no gradients, and no activations are kept"
 
 
@@ -239,7 +239,7 @@ def _settings(request: TrainRequest, options: TrainOptions) -> dict[str, str]:
         texts["preprocess"] = request.preprocess
     if request.start:
         texts["from"] = str(request.start)
-    for name, value in asdict(options).items():
+    for name, value in asdict(replace(options, learning_rate=options.rate)).items():
         match value:
             case dict():
                 texts |= {f"{name}.{key}": _text(inner) for key, inner in value.items()}

@@ -50,7 +50,7 @@ def memory_tables(
 ) -> tuple[MemoryTable, ...]:
     """Memory of a step beside the dense network's, at several batch sizes; empty where no step
     goes backward."""
-    if options.optimizer == "zeroth-order":
+    if options.forward_only:
         return ()
     from edgecompress.training.step_accounts import step_accounts
 

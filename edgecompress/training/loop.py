@@ -120,6 +120,7 @@ class _Loop:
             best = session.best.epoch
             session.parallel = session.network
             put_tensors(session.network, session.best.tensors)
+        session.set_width(None)
         _remove_sampling(session.network)
         network = session.network
         if session.outline is not None:
@@ -144,6 +145,7 @@ class _Loop:
         """The rest of an epoch's steps; true if the run ends here."""
         session, place = self.session, self.session.place
         session.network.train()
+        session.set_width(place.updates)
         order = session.train.order(session.options.seed, place.epoch)
         device = session.team.device
         self.epoch_loss = torch.tensor(place.loss, dtype=torch.float64, device=device)
@@ -172,7 +174,7 @@ class _Loop:
         if not math.isfinite(place.loss):
             raise TrainingDiverged(
                 f"the loss is no longer finite in epoch {place.epoch + 1}, step {place.step}",
-                hint=f"lower the learning rate ({self.session.options.learning_rate:g}), or check "
+                hint=f"lower the learning rate ({self.session.options.rate:g}), or check "
                 "the data for values that are not finite",
             )
 
@@ -246,7 +248,7 @@ class _Loop:
             loss=loss,
             validation_loss=validation_loss,
             score=score,
-            learning_rate=rate_at(options.learning_rate, place.updates - 1, steps),
+            learning_rate=rate_at(options.rate, place.updates - 1, steps),
             parameters=self.parameters,
             ranks=self.ranks,
             cuts=cuts,
@@ -342,7 +344,7 @@ def _make_equal(session: Session) -> None:
 
 
 def _note_best(session: Session, validation_loss: float | None, cuts: int) -> None:
-    """Remember the best weights since the ranks settled, and count how long they are the best."""
+    """Remember the best weights since ranks and widths settled, and count how long they are the best."""
     patience = session.options.patience
     if patience is None or validation_loss is None:
         return

@@ -63,7 +63,8 @@ def make_optimizer(network: nn.Module, options: TrainOptions) -> torch.optim.Opt
     normalisations) are not decayed, as usual. Dense weights and factors are groups of their own.
     """
     groups = parameter_groups(network, options.weight_decay)
-    rate = options.learning_rate
+    rate = options.rate
+    seed = derived_seed(options.seed, "directions", 0)
     match options.optimizer:
         case "adam":
             return torch.optim.Adam(groups, lr=rate, fused=_can_fuse(network))
@@ -75,9 +76,13 @@ def make_optimizer(network: nn.Module, options: TrainOptions) -> torch.optim.Opt
             fused = _can_fuse(network)
             return torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM, fused=fused)
         case "zeroth-order":
+            from edgecompress.training.subspace_newton import SubspaceNewton
+
+            return SubspaceNewton(groups, lr=rate, seed=seed)
+        case "spsa":
             from edgecompress.training.zeroth_order import ZerothOrder
 
-            return ZerothOrder(groups, lr=rate, seed=derived_seed(options.seed, "directions", 0))
+            return ZerothOrder(groups, lr=rate, seed=seed)
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -87,6 +87,7 @@ class Session:
         outline: What takes the whole network where layers are spread over processes.
         pending: A signal that waits for the end of the step.
         heard: In how many of several processes one waited during the last step.
+        factor_bits: Width of factors now; None: not set yet, or floats. Follows from the step.
     """
 
     network: nn.Module
@@ -108,6 +109,7 @@ class Session:
     pending: Pending = field(default_factory=Pending)
     heard: Tensor | None = None
     stopped: str | None = None
+    factor_bits: int | None = None
 
     @property
     def steps(self) -> int:
@@ -116,8 +118,29 @@ class Session:
 
     @property
     def settled(self) -> bool:
-        """Whether ranks no longer change."""
-        return self.adaptation is None or self.adaptation.settled
+        """Whether ranks and widths no longer change."""
+        fixed = self.adaptation is None or self.adaptation.settled
+        return fixed and self.bits_at(self.place.updates) == self.bits_at(None)
+
+    def bits_at(self, step: int | None) -> int | None:
+        """Width of factors at a step, counted from 0, or after the last (None); None: floats."""
+        widths = self.options.precision
+        if widths is None:
+            return None
+        from edgecompress.training.low_precision import factor_bits_at
+
+        steps = self.steps * self.options.epochs
+        return factor_bits_at(widths, steps if step is None else step, steps)
+
+    def set_width(self, step: int | None) -> None:
+        """Give factors the width of a step, in place."""
+        bits = self.bits_at(step)
+        if bits is None or bits == self.factor_bits:
+            return
+        from edgecompress.training.low_precision import use_factor_bits
+
+        use_factor_bits(self.network, bits)
+        self.factor_bits = bits
 
     def wrap(self) -> None:
         """Make the wrapper for several processes anew, in place: shapes have changed."""
@@ -190,7 +213,7 @@ def open_session(
     team.copy_from_first(tensors_of(network).values())
     outline = spread_dense(network, team) if run.shard and team.size > 1 else None
     optimizer = _optimizer(network, options)
-    alone = options.optimizer == "zeroth-order" or outline is not None
+    alone = options.forward_only or outline is not None
     return Session(
         network=network,
         parallel=network if alone else in_parallel(network, team),
@@ -223,18 +246,18 @@ def _check(options: TrainOptions, run: RunOptions) -> None:
         raise UsageError("patience needs held-back samples: validation is 0")
     if not 0 <= options.validation < 1:
         raise UsageError(f"validation is a share from 0 to below 1, not {options.validation:g}")
-    if options.epochs < 1 or options.batch < 1 or options.learning_rate <= 0:
+    if options.epochs < 1 or options.batch < 1 or options.rate <= 0:
         raise UsageError("epochs and batch are at least 1, and the learning rate is positive")
     widths = options.precision
     narrow = widths is not None and min(widths.master_bits, widths.state_bits) < FLOAT_BITS
-    if narrow and options.optimizer == "zeroth-order":
-        raise UsageError("zeroth-order training keeps float masters and state")
+    if narrow and options.forward_only:
+        raise UsageError(f"{options.optimizer} training keeps float masters and state")
     if run.shard and (
-        widths is not None or options.optimizer == "zeroth-order" or run.checkpoint_minutes
+        widths is not None or options.forward_only or run.checkpoint_minutes
     ):
         raise UsageError(
-            "layers are not spread over processes together with low precision, zeroth-order "
-            "training, or checkpoints by age"
+            "layers are not spread over processes together with low precision, training without "
+            "back-propagation, or checkpoints by age"
         )
     if run.resume and run.checkpoint is None:
         raise UsageError("nothing to resume from: no checkpoint is named")
@@ -256,7 +279,7 @@ def _optimizer(network: nn.Module, options: TrainOptions) -> Updater:
         raise ConfigurationInvalid("the network has no parameters to train")
     optimizer = make_optimizer(network, options)
     widths = options.precision
-    if widths is None or options.optimizer == "zeroth-order":
+    if widths is None or options.forward_only:
         return optimizer
     from edgecompress.training.low_precision import PreciseOptimizer
 

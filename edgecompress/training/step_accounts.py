@@ -87,7 +87,7 @@ def stored_account(network: nn.Module, data: TrainingData, options: TrainOptions
     trained = copy.deepcopy(network).cpu()
     trained.train()
     updater = make_optimizer(trained, options)
-    if options.precision is not None and options.optimizer != "zeroth-order":
+    if options.precision is not None and not options.forward_only:
         precise = PreciseOptimizer(updater, trained, options.precision, seed=options.seed)
         *given, wanted = _batch(data, 2)
         objective(data.task).loss(trained(*given), wanted).backward()  # type: ignore[no-untyped-call]
@@ -131,7 +131,7 @@ def _maker(options: TrainOptions) -> MakeOptimizer:
     """The optimiser of the run for any parameters, not fused: nothing has storage in a forecast."""
 
     def make(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        rate = options.learning_rate
+        rate = options.rate
         match options.optimizer:
             case "adamw":
                 return torch.optim.AdamW(parameters, lr=rate, foreach=False)

@@ -58,22 +58,33 @@ def batch_gradients(session: Session, rows: Tensor, weight: float) -> Tensor:
 
 
 def _blind_step(session: Session, rows: Tensor, weight: float) -> Tensor:
-    """One update from losses alone; every process perturbs alike and sees the common loss."""
+    """One update from forward passes alone; every process perturbs alike and sees common sums."""
     mine, share = _my_part(session, rows, weight)
     inputs, target = session.train.take(mine)
-    seen: list[Tensor] = []
+    _penalty(session)  # variances follow the cores once a step, and stay while these are perturbed
+    first: list[Tensor] = []
 
-    def closure() -> Tensor:
+    def outputs() -> Tensor:
         seed_step(session.options.seed, session.place.updates + 1, session.team.device)
-        loss = _loss(session, session.network(*inputs), target)
-        loss = _whole_loss(session, loss, share)
-        seen.append(loss)
-        penalty = _penalty(session)
-        return loss if penalty is None else loss + penalty
+        output = session.network(*inputs)
+        if not first:
+            first.append(_loss(session, output, target))
+        return output
+
+    def loss() -> Tensor:
+        found = _whole_loss(session, _loss(session, outputs(), target), share)
+        price = _price(session)
+        return found if price is None else found + price
 
     with torch.no_grad():
-        session.optimizer.step(closure)
-    return torch.stack(seen).mean()
+        if isinstance(session.optimizer, SubspaceNewton):
+            judge = output_loss(session.train.task, target)
+            price = None if _price(session) is None else partial(_price, session)
+            total = partial(_whole_sums, session, share) if session.team.size > 1 else None
+            session.optimizer.step(outputs, judge, price=price, total=total)
+        else:
+            session.optimizer.step(loss)
+    return _whole_loss(session, first[0], share)
 
 
 def _loss(session: Session, output: Tensor, target: Tensor) -> Tensor:

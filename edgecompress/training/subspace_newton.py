@@ -14,76 +14,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from edgecompress.training.output_losses import OutputLoss
+
 GOOD, BAD = 0.6, 0.25
-"""Ratios of decrease found to predicted beyond which the damping changes.
+"""Ratios of decrease found to predicted beyond which the damping falls or rises.
 
-Source: Nocedal and Wright 2006, algorithm 4.1, has 3/4 and 1/4; 0.6 as a share of the minibatch's
-decrease is noise: measured: benchmarks/training/backprop_free.py."""
+Source: a choice, in the manner of trust regions (Marquardt 1963); not tuned."""
 
-RISE, FALL = 2.0, 1.5
+FALL, RISE = 1.5, 2.0
+"""What the damping is divided and multiplied by. Source: a choice, not tuned."""
+
 DAMPING_RANGE = (1e-3, 1e3)
-"""Factors of the damping, and its range. Source: a choice; the run is insensitive to them."""
-
-
-class OutputLoss(Protocol):
-    """A convex loss over the outputs of one batch, with its derivatives in closed form."""
-
-    def value(self, outputs: Tensor) -> float:
-        """Mean over the batch."""
-        ...
-
-    def gradient(self, outputs: Tensor) -> Tensor:
-        """Of the mean, in the outputs' shape."""
-        ...
-
-    def curved(self, outputs: Tensor, changes: Tensor) -> Tensor:
-        """Second derivative times each of several changes of the outputs, (p, *outputs)."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class CrossEntropy:
-    """Mean cross-entropy of outputs (n, classes) with labels (n,)."""
-
-    labels: Tensor
-
-    def value(self, outputs: Tensor) -> float:
-        """Mean over the batch."""
-        return float(torch.nn.functional.cross_entropy(outputs, self.labels))
-
-    def gradient(self, outputs: Tensor) -> Tensor:
-        """(softmax - one-hot) / n."""
-        share = outputs.softmax(1)
-        share[torch.arange(len(share)), self.labels] -= 1
-        return share / len(outputs)
-
-    def curved(self, outputs: Tensor, changes: Tensor) -> Tensor:
-        """(diag(p) - p p^T) changes / n."""
-        share = outputs.softmax(1)
-        weighted = share * changes
-        return (weighted - share * weighted.sum(-1, keepdim=True)) / len(outputs)
-
-
-@dataclass(frozen=True, slots=True)
-class MeanSquare:
-    """Mean square of outputs that should be zero: residuals."""
-
-    def value(self, outputs: Tensor) -> float:
-        """Mean over all."""
-        return float(outputs.square().mean())
-
-    def gradient(self, outputs: Tensor) -> Tensor:
-        """2 r / n."""
-        return outputs * (2 / outputs.numel())
-
-    def curved(self, outputs: Tensor, changes: Tensor) -> Tensor:
-        """2 changes / n."""
-        return changes * (2 / outputs.numel())
+"""Of the damping: from a plain Gauss-Newton step to one of a thousandth. Source: a choice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +80,12 @@ class SubspaceNewton(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(  # type: ignore[override]
-        self, closure: Callable[[], Tensor], loss: OutputLoss
+        self,
+        closure: Callable[[], Tensor],
+        loss: OutputLoss,
+        *,
+        price: Callable[[], Tensor] | None = None,
+        total: Callable[[Tensor], Tensor] | None = None,
     ) -> float:
         """One update, or none where the best step found raises the loss.
 
@@ -141,37 +93,38 @@ class SubspaceNewton(torch.optim.Optimizer):
             closure: The outputs at the parameters as they stand, on the same samples each time;
                 called ``directions`` + 2 times.
             loss: Of these outputs.
+            price: A cost of the parameters alone that is added to the loss, such as a prior. Of its
+                curvature only that along each direction is used.
+            total: Makes numbers of this process's samples those of all processes.
 
         Returns:
-            The loss before the update.
+            The loss before the update, without the price.
         """
         start = self._outputs(closure)
-        before = loss.value(start)
         seeds = self._seeds()
         kept = [p.clone() for p in self._parameters()]
-        changes = torch.stack([self._changed(closure, seed, kept, start) for seed in seeds])
-        flat = changes.reshape(len(seeds), -1)
-        curvature = flat @ loss.curved(start, changes).reshape(len(seeds), -1).T
-        slope = flat @ loss.gradient(start).reshape(-1)
-        ridge = self.damping * curvature.diagonal().mean() + torch.finfo(torch.float64).tiny
-        weights = torch.linalg.lstsq(
-            curvature + ridge * torch.eye(len(seeds), dtype=curvature.dtype, device=flat.device),
-            slope[:, None],
-            driver="gelsd",
-        ).solution[:, 0]
+        paid = _paid(price)
+        seen = [self._seen(closure, price, seed, kept) for seed in seeds]
+        changes = torch.stack([outputs - start for outputs, _, _ in seen]) / self.options.smoothing
+        before, slope, curvature = _system(start, changes, loss, total)
+        if price is not None:
+            slope, curvature = self._priced(slope, curvature, paid, seen)
+        weights = _solved(curvature, slope, self.damping)
         moves = self._combined(seeds, weights.tolist())
         rate = self.param_groups[0]["lr"]
         for parameter, move in zip(self._parameters(), moves, strict=True):
             parameter.sub_(move, alpha=rate)
-        after = loss.value(self._outputs(closure))
-        promised = rate * weights @ slope - 0.5 * rate**2 * weights @ curvature @ weights
-        self._judge(before - after, float(promised))
-        if after < before:
+        value = loss.value(self._outputs(closure)).reshape(1)
+        after = float(value if total is None else total(value))
+        found = before + paid - after - _paid(price)
+        self._judge(
+            found, float(rate * weights @ slope - 0.5 * rate**2 * weights @ curvature @ weights)
+        )
+        if found > 0:
             for parameter, move in zip(self._parameters(), moves, strict=True):
                 self.state[parameter]["last_step"] = move
         else:
-            for parameter, old in zip(self._parameters(), kept, strict=True):
-                parameter.copy_(old)
+            self._put(kept)
         return before
 
     def state_dict(self) -> dict[str, Any]:
@@ -219,17 +172,47 @@ class SubspaceNewton(torch.optim.Optimizer):
             drawn = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
             yield drawn.to(parameter.device)
 
-    def _changed(
-        self, closure: Callable[[], Tensor], seed: int | None, kept: list[Tensor], start: Tensor
-    ) -> Tensor:
-        """Change of the outputs along a direction; parameters are as before again."""
+    def _seen(
+        self,
+        closure: Callable[[], Tensor],
+        price: Callable[[], Tensor] | None,
+        seed: int | None,
+        kept: list[Tensor],
+    ) -> tuple[Tensor, float, float]:
+        """Outputs along a direction, and the price there and on the other side; parameters are as
+        before again."""
         length = self.options.smoothing
+        self._shift(seed, length)
+        outputs, above = self._outputs(closure), _paid(price)
+        self._put(kept)
+        below = 0.0
+        if price is not None:
+            self._shift(seed, -length)
+            below = _paid(price)
+            self._put(kept)
+        return outputs, above, below
+
+    def _priced(
+        self,
+        slope: Tensor,
+        curvature: Tensor,
+        paid: float,
+        seen: list[tuple[Tensor, float, float]],
+    ) -> tuple[Tensor, Tensor]:
+        """The system with the price's own slope, and its curvature where that is positive."""
+        length = self.options.smoothing
+        sides = torch.tensor([(above, below) for _, above, below in seen], dtype=torch.float64)
+        slopes = (sides[:, 0] - sides[:, 1]) / (2 * length)
+        bent = (sides.sum(1) - 2 * paid) / length**2
+        return slope + slopes, curvature + bent.clamp_min(0).diag()
+
+    def _shift(self, seed: int | None, length: float) -> None:
         for parameter, move in zip(self._parameters(), self._direction(seed), strict=True):
             parameter.add_(move, alpha=length)
-        change = (self._outputs(closure) - start) / length
-        for parameter, old in zip(self._parameters(), kept, strict=True):
-            parameter.copy_(old)
-        return change
+
+    def _put(self, values: list[Tensor]) -> None:
+        for parameter, value in zip(self._parameters(), values, strict=True):
+            parameter.copy_(value)
 
     def _combined(self, seeds: list[int | None], weights: list[float]) -> list[Tensor]:
         """The sum of the directions with these weights."""
@@ -247,3 +230,33 @@ class SubspaceNewton(torch.optim.Optimizer):
             self.damping = min(self.damping * RISE, high)
         elif ratio > GOOD:
             self.damping = max(self.damping / FALL, low)
+
+
+def _solved(curvature: Tensor, slope: Tensor, damping: float) -> Tensor:
+    """The damped step in the subspace; zero where numbers are not finite."""
+    ridge = damping * curvature.diagonal().mean() + torch.finfo(torch.float64).tiny
+    damped = curvature + ridge * torch.eye(len(slope), dtype=curvature.dtype)
+    if not (damped.isfinite().all() and slope.isfinite().all()):
+        return torch.zeros_like(slope)
+    return torch.linalg.lstsq(damped, slope[:, None], driver="gelsd").solution[:, 0]
+
+
+def _paid(price: Callable[[], Tensor] | None) -> float:
+    return 0.0 if price is None else float(price())
+
+
+def _system(
+    start: Tensor,
+    changes: Tensor,
+    loss: OutputLoss,
+    total: Callable[[Tensor], Tensor] | None,
+) -> tuple[float, Tensor, Tensor]:
+    """Loss, slope along each direction, and curvature between them, over all processes; the last
+    two on the processor."""
+    count = len(changes)
+    flat = changes.reshape(count, -1)
+    curvature = flat @ loss.curved(start, changes).reshape(count, -1).T
+    slope = flat @ loss.gradient(start).reshape(-1)
+    sums = torch.cat([loss.value(start).reshape(1), slope, curvature.reshape(-1)])
+    sums = (sums if total is None else total(sums)).cpu()
+    return float(sums[0]), sums[1 : 1 + count], sums[1 + count :].reshape(count, count)

@@ -3,6 +3,7 @@
 from edgecompress.training.low_precision.apply import (
     apply_precision,
     bake_precision,
+    factor_bits_at,
     use_factor_bits,
 )
 from edgecompress.training.low_precision.optimizer import PreciseOptimizer
@@ -13,6 +14,7 @@ __all__ = [
     "apply_precision",
     "bake_precision",
     "dense_bits",
+    "factor_bits_at",
     "stored_bits",
     "use_factor_bits",
 ]

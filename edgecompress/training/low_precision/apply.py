@@ -22,6 +22,12 @@ from edgecompress.training.low_precision.layer import (
 from edgecompress.training.low_precision.rounding import FLOAT_BITS, Rounder
 
 
+WIDE_BITS = 8
+"""Of factors while their learning rate is high.
+
+Source: the width of activations, arXiv 2104.03420 (2021), so the same multipliers serve."""
+
+
 def apply_precision(network: nn.Module, options: PrecisionOptions, *, seed: int) -> tuple[str, ...]:
     """Make every tensorized layer and every dense linear or convolution compute on codes, in place.
 
@@ -74,6 +80,15 @@ def bake_precision(network: nn.Module) -> None:
                 view for view in views if not isinstance(view, RoundedCores)
             )
             module.precision = None
+
+
+def factor_bits_at(options: PrecisionOptions, step: int, steps: int) -> int:
+    """Width of factors at a step, counted from 0, of so many: wide at first, then as asked.
+
+    It follows from the step alone, so there is nothing to save of it.
+    """
+    wide = options.master_bits and step < round(options.wide_share * steps)
+    return max(options.factor_bits, WIDE_BITS) if wide else options.factor_bits
 
 
 def use_factor_bits(network: nn.Module, bits: int) -> int:
