@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from edgecompress.core.options import FixedRanks
+from edgecompress.core.options import FixedRanks, LayerRule
 from edgecompress.core.training import AdaptationOptions, TensorizeOptions
 from edgecompress.training.adaptation import RankAdaptation
 from edgecompress.training.architectures import draw_weights
@@ -137,9 +137,11 @@ def make_network(run: Run, recipe: Recipe, generator: torch.Generator) -> nn.Mod
         )
     if run.format == "dense":
         return network
-    budget = run.target * (recipe.start if run.ranks == "found" else 1)
-    rank = largest_rank(run.format, int(budget))
-    tensorize(network, wish(run.format, rank), generator=generator)
+    if run.ranks == "found":
+        options = wish(run.format, largest_rank(run.format, int(run.target * recipe.start)))
+    else:
+        options = fixed_ranks(run.format, run.target)
+    tensorize(network, options, generator=generator)
     return network
 
 
@@ -148,14 +150,45 @@ def wish(format_name: str, rank: int) -> TensorizeOptions:
     return TensorizeOptions(format=format_name, ranks=FixedRanks((rank,)), minimum_saving=-10.0)
 
 
+def bare(options: TensorizeOptions) -> nn.Module:
+    """The network without its dropout, for counting."""
+    network = nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 10))
+    tensorize(network, options, generator=torch.Generator())
+    return network
+
+
+def fixed_ranks(format_name: str, budget: int) -> TensorizeOptions:
+    """The largest common rank, and single bonds raised in turn while the budget allows it."""
+    common = bare(wish(format_name, largest_rank(format_name, budget)))
+    layers = {name: list(part.ranks) for name, part in factorizations(common)}
+    largest = {name: part.max_ranks(part.folding) for name, part in factorizations(common)}
+
+    def chosen() -> TensorizeOptions:
+        rules = tuple(
+            LayerRule(match=name if name == "0" else "re:[23]", ranks=tuple(ranks))
+            for name, ranks in layers.items()
+        )
+        return replace(wish(format_name, 1), rules=rules)
+
+    raised = True
+    while raised:
+        raised = False
+        for name, ranks in layers.items():
+            for bond, most in enumerate(largest[name]):
+                ranks[bond] += 1
+                if ranks[bond] <= most and count(bare(chosen())) <= budget:
+                    raised = True
+                else:
+                    ranks[bond] -= 1
+    return chosen()
+
+
 def largest_rank(format_name: str, budget: int) -> int:
     """The largest common rank, clipped at each bond, that keeps the network within a budget."""
     low, high = 1, 512
     while low < high:
         middle = (low + high + 1) // 2
-        network = nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 10))
-        tensorize(network, wish(format_name, middle), generator=torch.Generator())
-        if count(network) <= budget:
+        if count(bare(wish(format_name, middle))) <= budget:
             low = middle
         else:
             high = middle - 1

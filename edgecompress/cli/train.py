@@ -10,7 +10,7 @@ from edgecompress.cli import options
 from edgecompress.cli.entry import Run
 from edgecompress.training.factorized import format_names
 
-OPTIMIZERS = ("adam", "adamw", "sgd", "momentum", "zeroth-order")
+OPTIMIZERS = ("adam", "adamw", "sgd", "momentum", "zeroth-order", "spsa")
 PRIORS = ("log-uniform", "half-cauchy")
 PRECISIONS = ("float", "3", "4", "5", "6", "7", "8")
 
@@ -108,7 +108,7 @@ TRAINING = (
     click.option(
         "--optimizer",
         type=click.Choice(OPTIMIZERS),
-        help="zeroth-order trains without back-propagation. Default: adam.",
+        help="zeroth-order and spsa train without back-propagation. Default: adam.",
     ),
     click.option("--epochs", metavar="N", type=click.IntRange(min=1), help="Default: 20."),
     click.option(
@@ -121,7 +121,8 @@ TRAINING = (
         "--learning-rate",
         metavar="RATE",
         type=click.FloatRange(min=0, min_open=True),
-        help="At the start; falls to zero along half a cosine. Default: 0.002.",
+        help="At the start; falls to zero along half a cosine. Default: 0.002, "
+        "of zeroth-order 1.",
     ),
     click.option(
         "--validation",

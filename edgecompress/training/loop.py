@@ -145,7 +145,6 @@ class _Loop:
         """The rest of an epoch's steps; true if the run ends here."""
         session, place = self.session, self.session.place
         session.network.train()
-        session.set_width(place.updates)
         order = session.train.order(session.options.seed, place.epoch)
         device = session.team.device
         self.epoch_loss = torch.tensor(place.loss, dtype=torch.float64, device=device)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -63,17 +62,17 @@ class CrossEntropy:
 
 @dataclass(frozen=True, slots=True)
 class MeanSquare:
-    """Mean square of outputs minus what is wanted, of a shape that broadcasts to theirs."""
+    """Mean square of outputs minus what is wanted: as many numbers, in any shape."""
 
     wanted: Tensor
 
     def value(self, outputs: Tensor) -> Tensor:
         """Mean over all."""
-        return (outputs - self.wanted).square().mean()
+        return (outputs - self.wanted.reshape(outputs.shape)).square().mean()
 
     def gradient(self, outputs: Tensor) -> Tensor:
         """2 r / n."""
-        return (outputs - self.wanted) * (2 / outputs.numel())
+        return (outputs - self.wanted.reshape(outputs.shape)) * (2 / outputs.numel())
 
     def curved(self, outputs: Tensor, changes: Tensor) -> Tensor:
         """2 changes / n."""
@@ -82,17 +81,18 @@ class MeanSquare:
 
 @dataclass(frozen=True, slots=True)
 class BinaryCrossEntropy:
-    """Mean binary cross-entropy of logits with targets of 0 to 1 in their shape."""
+    """Mean binary cross-entropy of logits with as many targets of 0 to 1, in any shape."""
 
     wanted: Tensor
 
     def value(self, outputs: Tensor) -> Tensor:
         """Mean over all."""
-        return functional.binary_cross_entropy_with_logits(outputs, self.wanted.to(outputs.dtype))
+        wanted = self.wanted.reshape(outputs.shape).to(outputs.dtype)
+        return functional.binary_cross_entropy_with_logits(outputs, wanted)
 
     def gradient(self, outputs: Tensor) -> Tensor:
         """(sigmoid - target) / n."""
-        return (outputs.sigmoid() - self.wanted) / outputs.numel()
+        return (outputs.sigmoid() - self.wanted.reshape(outputs.shape)) / outputs.numel()
 
     def curved(self, outputs: Tensor, changes: Tensor) -> Tensor:
         """p (1 - p) changes / n."""
@@ -100,17 +100,12 @@ class BinaryCrossEntropy:
         return share * (1 - share) * changes / outputs.numel()
 
 
-def output_loss(task: Task, output: Tensor, target: Tensor) -> OutputLoss:
-    """The loss of a task; that the target fits the output was checked before (`Objective.loss`)."""
+def output_loss(task: Task, target: Tensor) -> OutputLoss:
+    """The loss of a task; that a target fits its output is checked elsewhere: `Objective.loss`."""
     match task:
         case "classification" | "next-token":
             return CrossEntropy(target)
         case "regression":
-            return MeanSquare(target.reshape(output.shape))
+            return MeanSquare(target)
         case "click":
-            return BinaryCrossEntropy(target.reshape(output.shape))
-
-
-def residuals() -> MeanSquare:
-    """Mean square of outputs that should be zero."""
-    return MeanSquare(torch.zeros(()))
+            return BinaryCrossEntropy(target)

@@ -24,7 +24,7 @@ from edgecompress.training.progress import EpochFact, RunOptions
 from edgecompress.training.schedule import Updater, make_optimizer
 from edgecompress.training.sharding import gathered, spread_dense, spread_state
 from edgecompress.training.signals import Pending
-from edgecompress.training.tasks import Objective, objective
+from edgecompress.training.tasks import Objective, Task, objective
 
 if TYPE_CHECKING:
     from edgecompress.training.adaptation.adaptation import RankAdaptation
@@ -78,6 +78,7 @@ class Session:
     Attributes:
         network: Being trained.
         parallel: What batches go through: the network, or its wrapper for several processes.
+        task: What it is trained for.
         judge: Loss and score.
         train: Samples to train on.
         held: Samples to judge by, None without.
@@ -92,6 +93,7 @@ class Session:
 
     network: nn.Module
     parallel: nn.Module
+    task: Task
     judge: Objective
     train: Batches
     held: Batches | None
@@ -217,6 +219,7 @@ def open_session(
     return Session(
         network=network,
         parallel=network if alone else in_parallel(network, team),
+        task=data.task,
         judge=objective(data.task),
         train=train,
         held=Batches(data, held, dtype=dtype, device=team.device) if len(held) else None,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from edgecompress.core.errors import DataInvalid
 from edgecompress.training.batches import Batches, derived_seed
+from edgecompress.training.output_losses import output_loss
 from edgecompress.training.schedule import rate_at
 from edgecompress.training.session import Session
 from edgecompress.training.sharding import whole_parameters
+from edgecompress.training.subspace_newton import SubspaceNewton
 
 JUDGED_AT_ONCE = 1024
 """Samples of a batch that is only judged. Source: a choice; no result depends on it but memory."""
@@ -19,10 +23,11 @@ def one_step(session: Session, rows: Tensor, weight: float) -> Tensor:
     """One update; the mean loss of the whole batch, without the penalty, detached."""
     options, place = session.options, session.place
     seed_step(options.seed, place.updates + 1, session.team.device)
-    rate = rate_at(options.learning_rate, place.updates, session.steps * options.epochs)
+    session.set_width(place.updates)
+    rate = rate_at(options.rate, place.updates, session.steps * options.epochs)
     for group in session.optimizer.param_groups:
         group["lr"] = rate
-    if options.optimizer == "zeroth-order":
+    if options.forward_only:
         loss = _blind_step(session, rows, weight)
     else:
         session.optimizer.zero_grad(set_to_none=True)
@@ -61,30 +66,36 @@ def _blind_step(session: Session, rows: Tensor, weight: float) -> Tensor:
     """One update from forward passes alone; every process perturbs alike and sees common sums."""
     mine, share = _my_part(session, rows, weight)
     inputs, target = session.train.take(mine)
-    _penalty(session)  # variances follow the cores once a step, and stay while these are perturbed
-    first: list[Tensor] = []
+    penalty = _penalty(session)  # variances follow the cores once a step, not each perturbation
+    seen: list[Tensor] = []
 
-    def outputs() -> Tensor:
+    def forward() -> Tensor:
         seed_step(session.options.seed, session.place.updates + 1, session.team.device)
-        output = session.network(*inputs)
-        if not first:
-            first.append(_loss(session, output, target))
+        output: Tensor = session.network(*inputs)
         return output
 
+    def outputs() -> Tensor:
+        found = forward()
+        if not seen:
+            seen.append(_whole_loss(session, _loss(session, found, target), share))
+        return found
+
     def loss() -> Tensor:
-        found = _whole_loss(session, _loss(session, outputs(), target), share)
-        price = _price(session)
-        return found if price is None else found + price
+        seen.append(_whole_loss(session, _loss(session, forward(), target), share))
+        price = _penalty(session, refresh=False)
+        return seen[-1] if price is None else seen[-1] + price
 
     with torch.no_grad():
         if isinstance(session.optimizer, SubspaceNewton):
-            judge = output_loss(session.train.task, target)
-            price = None if _price(session) is None else partial(_price, session)
-            total = partial(_whole_sums, session, share) if session.team.size > 1 else None
-            session.optimizer.step(outputs, judge, price=price, total=total)
-        else:
-            session.optimizer.step(loss)
-    return _whole_loss(session, first[0], share)
+            session.optimizer.step(
+                outputs,
+                output_loss(session.task, target),
+                price=None if penalty is None else partial(_penalty, session, refresh=False),
+                total=partial(_whole_sums, session, share) if session.team.size > 1 else None,
+            )
+            return seen[0]
+        session.optimizer.step(loss)
+    return torch.stack(seen).mean()
 
 
 def _loss(session: Session, output: Tensor, target: Tensor) -> Tensor:
@@ -107,12 +118,12 @@ def _my_part(session: Session, rows: Tensor, weight: float) -> tuple[Tensor, flo
     return mine, session.train.weight(mine) / weight
 
 
-def _penalty(session: Session) -> Tensor | None:
+def _penalty(session: Session, *, refresh: bool = True) -> Tensor | None:
     """The price of the factors now; None where there is none."""
     adaptation = session.adaptation
     if adaptation is None or not adaptation.layers or adaptation.weight == 0:
         return None
-    return adaptation.penalty()
+    return adaptation.penalty(refresh=refresh)
 
 
 def _whole_loss(session: Session, loss: Tensor, share: float) -> Tensor:
@@ -123,6 +134,11 @@ def _whole_loss(session: Session, loss: Tensor, share: float) -> Tensor:
     sums = session.team.total(torch.stack([loss.detach() * share, waiting]))
     session.heard = sums[1]
     return sums[0]
+
+
+def _whole_sums(session: Session, share: float, sums: Tensor) -> Tensor:
+    """Sums over the terms of all processes of what are means over this one's."""
+    return session.team.total(sums * share)
 
 
 @torch.no_grad()

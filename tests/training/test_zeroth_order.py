@@ -14,12 +14,9 @@ from edgecompress.training.factorized import load_format
 from edgecompress.training.factorized.folding import Folding
 from edgecompress.training.layers import TensorizedLinear
 from edgecompress.training.low_precision import PreciseOptimizer, apply_precision
-from edgecompress.training.subspace_newton import (
-    CrossEntropy,
-    MeanSquare,
-    SubspaceNewton,
-    SubspaceOptions,
-)
+from edgecompress.training.output_losses import BinaryCrossEntropy, CrossEntropy, MeanSquare
+from edgecompress.training.subspace_newton import SubspaceNewton, SubspaceOptions
+from edgecompress.training.tasks import IGNORED
 from edgecompress.training.zeroth_order import (
     ZerothOrder,
     ZerothOrderOptions,
@@ -163,7 +160,7 @@ def test_whole_space_step_solves_least_squares() -> None:
     parameter = nn.Parameter(torch.zeros(5, dtype=torch.float64))
     options = SubspaceOptions(directions=5, damping=1e-12)
     optimizer = SubspaceNewton([parameter], 1.0, options)
-    optimizer.step(lambda: matrix @ parameter - target, MeanSquare())
+    optimizer.step(lambda: matrix @ parameter, MeanSquare(target))
     wanted = torch.linalg.lstsq(matrix, target[:, None]).solution[:, 0]
     torch.testing.assert_close(parameter.detach(), wanted, rtol=1e-6, atol=1e-8)
     assert optimizer.evaluations == 7
@@ -175,9 +172,17 @@ def test_derivatives_of_the_losses_over_outputs() -> None:
     outputs = torch.randn(7, 4, generator=generator, dtype=torch.float64)
     changes = torch.randn(3, 7, 4, generator=generator, dtype=torch.float64)
     labels = torch.tensor([0, 1, 2, 3, 0, 1, 2])
+    partly = torch.tensor([0, IGNORED, 2, 3, IGNORED, 1, 2])
+    wanted = torch.randn(7, 4, generator=generator, dtype=torch.float64)
+    clicks = (wanted > 0).double()
     for loss, function in (
         (CrossEntropy(labels), lambda z: nn.functional.cross_entropy(z, labels)),
-        (MeanSquare(), lambda z: z.square().mean()),
+        (CrossEntropy(partly), lambda z: nn.functional.cross_entropy(z, partly)),
+        (MeanSquare(wanted), lambda z: (z - wanted).square().mean()),
+        (
+            BinaryCrossEntropy(clicks),
+            lambda z: nn.functional.binary_cross_entropy_with_logits(z, clicks),
+        ),
     ):
         gradient = torch.autograd.functional.jacobian(function, outputs)
         torch.testing.assert_close(loss.gradient(outputs), gradient)
@@ -210,6 +215,45 @@ def test_a_step_that_raises_the_loss_is_taken_back() -> None:
     parameter = nn.Parameter(torch.tensor([1.0]))
     optimizer = SubspaceNewton([parameter], 50.0, SubspaceOptions(directions=1))
     damping = optimizer.damping
-    optimizer.step(lambda: parameter.detach().clone(), MeanSquare())
+    optimizer.step(lambda: parameter.detach().clone(), MeanSquare(torch.zeros(1)))
     assert parameter.item() == 1.0
     assert optimizer.damping > damping
+
+
+def test_a_price_of_the_parameters_takes_part() -> None:
+    """Truth: the minimum of (a w - b)^2 / 3 + c w^2 summed by entry, by hand: 3 c is added to a^2.
+
+    The directions span the whole space but are not orthogonal, and of the price only its curvature
+    along each is used: the minimum takes several steps."""
+    scale = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    target = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
+    parameter = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    optimizer = SubspaceNewton([parameter], 1.0, SubspaceOptions(directions=3))
+    for _ in range(100):
+        optimizer.step(
+            lambda: scale * parameter,
+            MeanSquare(target),
+            price=lambda: 0.5 * parameter.square().sum(),
+        )
+    wanted = scale * target / (scale.square() + 1.5)
+    torch.testing.assert_close(parameter.detach(), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_samples_that_do_not_count_change_no_step() -> None:
+    x, y = samples()
+    network, twin = classifier(), classifier()
+    SubspaceNewton(network.parameters(), 1.0, seed=3).step(lambda: network(x), CrossEntropy(y))
+    more = torch.cat([y, torch.full((128,), IGNORED)])
+    SubspaceNewton(twin.parameters(), 1.0, seed=3).step(
+        lambda: twin(torch.cat([x, x[:128]])), CrossEntropy(more)
+    )
+    for ours, theirs in zip(network.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_numbers_that_are_not_finite_move_nothing() -> None:
+    parameter = nn.Parameter(torch.tensor([1.0]))
+    optimizer = SubspaceNewton([parameter], 1.0, SubspaceOptions(directions=1))
+    found = optimizer.step(lambda: parameter.detach() * torch.inf, MeanSquare(torch.zeros(1)))
+    assert found == torch.inf
+    assert parameter.item() == 1.0

@@ -84,12 +84,17 @@ class RankAdaptation:
 
     # What the training loop calls.
 
-    def penalty(self) -> Tensor:
-        """Cost of the cores under the prior, to be added to a batch's mean loss; a scalar."""
+    def penalty(self, *, refresh: bool = True) -> Tensor:
+        """Cost of the cores under the prior, to be added to a batch's mean loss; a scalar.
+
+        Args:
+            refresh: Let the variances follow the cores first. The cost at perturbed cores, from
+                which a slope is found, is that under the variances of the cores themselves.
+        """
         weight = self.weight
         if weight == 0 or not self._variances:
             return self._zero()
-        parts = [variances.penalty() for variances in self._variances.values()]
+        parts = [variances.penalty(refresh=refresh) for variances in self._variances.values()]
         return torch.stack(parts).sum() * (weight / self.samples)
 
     def after_step(self) -> None:

@@ -66,8 +66,9 @@ class RankVariances:
             for core, axis in self._bonds[bond].charged
         )
 
-    def penalty(self) -> Tensor:
-        """Cost of the cores under their variances, which are updated first; a scalar.
+    def penalty(self, *, refresh: bool = True) -> Tensor:
+        """Cost of the cores under their variances, which are updated first unless ``refresh`` is
+        false; a scalar.
 
         Points: sum of mu^2 / (2 lambda), whose gradient is that of the whole objective, since the
         variances sit at its minimum. Sampled: the divergence of the posterior from the prior,
@@ -77,7 +78,8 @@ class RankVariances:
         if not energies:
             nothing: Tensor = next(iter(self.factorization.cores)).new_zeros(())
             return nothing
-        self._update(energies)
+        if refresh:
+            self._update(energies)
         terms = [
             0.5 * (energy / variance).sum()
             for energy, variance in zip(energies, self.variances, strict=True)

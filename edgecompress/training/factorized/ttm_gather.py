@@ -52,21 +52,24 @@ class _Chain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, *cores: Tensor) -> Tensor:
         ctx.save_for_backward(rows, *cores)
-        return _states(_digits(rows, cores), cores)[-1].squeeze(2)
+        digits = _digits(rows, cores)
+        return _states(_slices(digits, cores))[-1].squeeze(1).T.contiguous()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, *cores = ctx.saved_tensors
         digits = _digits(rows, cores)
-        states = _states(digits, cores)
+        slices = _slices(digits, cores)
+        states = _states(slices[:-1])
         d_cores: list[Tensor] = []
-        count = rows.shape[0]
+        gradient = gradient.T.contiguous().unsqueeze(1)
         for k in range(len(cores) - 1, 0, -1):
-            columns, right = cores[k].shape[2:]
             before = states[k - 1]
-            gradient = gradient.reshape(count, before.shape[1], columns * right)
-            d_cores.append(_scatter(torch.bmm(before.mT, gradient), digits[k], cores[k]))
-            gradient = torch.bmm(gradient, _slices(cores[k], digits[k]).mT)
+            own = slices[k].flatten(1, 2)
+            gradient = gradient.reshape(before.shape[0], own.shape[1], rows.shape[0])
+            d_slices = _products(before.transpose(0, 1), gradient)
+            d_cores.append(_scatter(d_slices, digits[k], cores[k]))
+            gradient = _products(gradient, own.transpose(0, 1))
         d_cores.append(_scatter(gradient, digits[0], cores[0]))
         return None, *reversed(d_cores)
 
@@ -82,29 +85,36 @@ def _digits(rows: Tensor, cores: Sequence[Tensor]) -> list[Tensor]:
     return digits
 
 
-def _states(digits: Sequence[Tensor], cores: Sequence[Tensor]) -> list[Tensor]:
-    """After each core: (n, columns so far, r)."""
-    count = digits[0].shape[0]
-    width = cores[0].shape[2]
-    state = _slices(cores[0], digits[0]).reshape(count, width, cores[0].shape[3])
-    states = [state]
-    for core, digit in zip(cores[1:], digits[1:], strict=True):
-        width *= core.shape[2]
-        state = torch.bmm(state, _slices(core, digit)).reshape(count, width, core.shape[3])
-        states.append(state)
+def _slices(digits: Sequence[Tensor], cores: Sequence[Tensor]) -> list[Tensor]:
+    """Of each core (r, v, e, r'): (r, e, r', n)."""
+    pairs = zip(cores, digits, strict=True)
+    return [core.permute(0, 2, 3, 1).contiguous().index_select(3, digit) for core, digit in pairs]
+
+
+def _states(slices: Sequence[Tensor]) -> list[Tensor]:
+    """After each core: (columns so far, r, n)."""
+    states = [slices[0].squeeze(0)]
+    for own in slices[1:]:
+        state = _products(states[-1], own.flatten(1, 2))
+        states.append(state.unflatten(1, own.shape[1:3]).flatten(0, 1))
     return states
 
 
-def _slices(core: Tensor, digit: Tensor) -> Tensor:
-    """(n, r, e r') of the core (r, v, e, r')."""
-    left, rows, columns, right = core.shape
-    picked = core.reshape(left, rows, columns * right).index_select(1, digit)
-    return picked.transpose(0, 1)
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    """(a, b, n) and (b, c, n) to (a, c, n), a matrix product for each of the n.
+
+    With samples last every sum runs over contiguous numbers; batched products of matrices this
+    small take up to ten times as long (measured: rank 2, 2,048 rows, one core).
+    """
+    total = left[:, 0, None] * right[0]
+    for k in range(1, left.shape[1]):
+        total = total.addcmul_(left[:, k, None], right[k])
+    return total
 
 
 def _scatter(gradient: Tensor, digit: Tensor, core: Tensor) -> Tensor:
-    """Sums (n, r, e r') into the core's rows."""
+    """Sums (r, e r', n) into the core's rows."""
     left, rows, columns, right = core.shape
     total = gradient.new_zeros(rows, left * columns * right)
-    total = total.index_add(0, digit, gradient.reshape(digit.shape[0], total.shape[1]))
-    return total.view(rows, left, columns, right).transpose(0, 1)
+    each = gradient.reshape(total.shape[1], digit.shape[0]).T.contiguous()
+    return total.index_add(0, digit, each).view(rows, left, columns, right).transpose(0, 1)
