@@ -60,7 +60,7 @@ class _Chain(torch.autograd.Function):
         rows, *cores = ctx.saved_tensors
         digits = _digits(rows, cores)
         slices = _slices(digits, cores)
-        states = _states(slices[:-1])
+        states = _states(slices[:-1]) if len(slices) > 1 else []
         d_cores: list[Tensor] = []
         gradient = gradient.T.contiguous().unsqueeze(1)
         for k in range(len(cores) - 1, 0, -1):
