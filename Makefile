@@ -10,12 +10,13 @@ WORKERS ?= 2
 BASE ?= HEAD
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 DEMO := sample_models/digits
-QUOTED := latency models robustness quantization decomposition first-screen rtl
+TRAIN := OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.training
+QUOTED := latency models robustness quantization decomposition first-screen rtl training
 
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test check arch format wheel replay sample-models clean \
 	bench bench-models bench-robustness bench-first-screen bench-quantization \
-	bench-decomposition bench-latency bench-forms bench-rtl
+	bench-decomposition bench-latency bench-forms bench-rtl bench-training
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 22
@@ -100,6 +101,23 @@ bench-rtl: $(STAMP)  ## generated Verilog against the simulators, and its resour
 	$(BIN)/python -m benchmarks.rtl.agreement
 	$(BIN)/python -m benchmarks.rtl.synthesis
 	$(BIN)/python -m benchmarks.rtl.winograd
+
+bench-training: $(STAMP)  ## tensorized training and healing; takes hours (needs EDGECOMPRESS_DATA)
+	$(BIN)/pip install --quiet --constraint constraints.txt tensorly-torch opt_einsum
+	$(TRAIN).planted_ranks
+	$(TRAIN).fashion_mnist
+	$(TRAIN).folding_choice accuracy
+	$(TRAIN).folding_choice time
+	$(TRAIN).layer_speed
+	$(TRAIN).tensorly_torch
+	$(TRAIN).low_precision
+	$(TRAIN).backprop_free
+	$(TRAIN).recommender
+	$(TRAIN).resnet20
+	$(TRAIN).lenet
+	$(TRAIN).interpreter
+	$(TRAIN).resume
+	$(TRAIN).distributed
 
 bench-forms: $(STAMP)  ## forms of the written file (needs EDGECOMPRESS_DATA)
 	$(BIN)/python benchmarks/forms/whole_net.py

@@ -110,7 +110,7 @@ def _narrow(stored: StoredBits, options: TrainOptions, ours: dict[str, float]) -
     kept = {"parameters": 0.0, "masters": 0.0, "gradients": 0.0, "optimizer state": 0.0}
     for part in stored.parts:
         kind = "gradients"
-        if part.parameter:
+        if part.parameter or part.name.startswith("wider codes"):
             kind = "parameters"
         elif part.name in ("masters", "optimiser state"):
             kind = "masters" if part.name == "masters" else "optimizer state"

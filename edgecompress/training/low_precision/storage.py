@@ -8,12 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from edgecompress.core.training import PrecisionOptions
-from edgecompress.training.low_precision.apply import parameter_widths
+from edgecompress.training.low_precision.apply import factor_bits_at, parameter_widths
 from edgecompress.training.low_precision.layer import LayerPrecision
 from edgecompress.training.low_precision.rounding import FLOAT_BITS
 
 EXPONENT_BITS = 8
 """Of a grid's exponent, one for each tensor. Source: the width of float32's exponent."""
+
+
+LONG_RUN = 1000
+"""Steps of a run to ask for the width at its start. Source: a choice; any share of it counts."""
+
+WIDER_CODES = "wider codes of factors at first"
+"""A part of its own: what factors take beyond their own width while they are wide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,7 @@ def stored_bits(network: nn.Module, optimizer: torch.optim.Optimizer) -> StoredB
         StoredPart("exponents of factors and biases", len(widths), EXPONENT_BITS, True),
         StoredPart("exponents of activations", sites, EXPONENT_BITS, True),
         StoredPart("float parameters", _count(plain), FLOAT_BITS, True),
+        StoredPart(WIDER_CODES, _count(cores), _wider_bits(options), False),
         StoredPart("masters", covered if master_bits else 0, master_bits, False),
         StoredPart("gradients", covered, options.gradient_bits, False),
         StoredPart("gradients of float parameters", _count(plain), FLOAT_BITS, False),
@@ -88,7 +96,7 @@ def stored_bits(network: nn.Module, optimizer: torch.optim.Optimizer) -> StoredB
         ),
         *_state_parts(optimizer),
     ]
-    return StoredBits(tuple(part for part in parts if part.count))
+    return StoredBits(tuple(part for part in parts if part.total_bits))
 
 
 def dense_bits(parameters: int, moments: int) -> int:
@@ -107,6 +115,11 @@ def _state_parts(optimizer: torch.optim.Optimizer) -> list[StoredPart]:
     return [StoredPart("optimiser state", count, bits, False) for bits, count in counts.items()]
 
 
+def _wider_bits(options: PrecisionOptions) -> int:
+    """Bits beyond its own width that a factor's code has at the first step."""
+    return factor_bits_at(options, 0, LONG_RUN) - options.factor_bits
+
+
 def _options(network: nn.Module) -> PrecisionOptions:
     """Widths of a network; float32 throughout where `apply_precision` was not called."""
     for module in network.modules():
@@ -116,7 +129,7 @@ def _options(network: nn.Module) -> PrecisionOptions:
         factor_bits=FLOAT_BITS,
         activation_bits=FLOAT_BITS,
         gradient_bits=FLOAT_BITS,
-        master_bits=0,
+        master_bits=0,  # and so never wider
     )
 
 
