@@ -39,12 +39,8 @@ from edgecompress.training.physics import (
     draw_points,
     relative_error,
 )
-from edgecompress.training.subspace_newton import (
-    CrossEntropy,
-    MeanSquare,
-    SubspaceNewton,
-    SubspaceOptions,
-)
+from edgecompress.training.output_losses import CrossEntropy, MeanSquare
+from edgecompress.training.subspace_newton import SubspaceNewton, SubspaceOptions
 from edgecompress.training.tensorize import tensorize
 from edgecompress.training.zeroth_order import ZerothOrder, ZerothOrderOptions
 

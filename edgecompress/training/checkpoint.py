@@ -23,6 +23,7 @@ from edgecompress.core.training import TrainOptions
 from edgecompress.core.version import __version__
 from edgecompress.graph.save import write_atomically
 from edgecompress.training.distributed import is_spread
+from edgecompress.training.factorized.base import replace_values
 from edgecompress.training.sharding import spread_like
 
 SCHEMA = "edgecompress.training-state/1"
@@ -128,7 +129,7 @@ def put_tensors(network: nn.Module, saved: Mapping[str, Tensor]) -> None:
         if is_spread(parameter):
             parameter.copy_(fresh)
         else:
-            parameter.data = fresh.to(parameter.device, copy=True)
+            replace_values(parameter, fresh.to(parameter.device, copy=True))
     for name, buffer in network.named_buffers():
         owner, _, leaf = name.rpartition(".")
         network.get_submodule(owner)._buffers[leaf] = saved[name].to(buffer.device, copy=True)

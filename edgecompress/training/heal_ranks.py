@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from edgecompress.graph.bonds import Chain
+from edgecompress.training.adaptation.cutting import cut_parameter, pool_moments
 from edgecompress.training.adaptation.priors import best_variances
 
 TINY = 1e-12
@@ -128,8 +129,7 @@ class RankFall:
         for chain in self._chains:
             for bond in range(len(chain.stages) - 1):
                 self._balance(chain, bond, moments[chain.stages[bond].output])
-            for stage in chain.stages:
-                self._forget(self._weights[stage.weight])
+            pool_moments(self._optimizer, (self._weights[stage.weight] for stage in chain.stages))
 
     def _rank(self, chain: Chain, bond: int) -> int:
         stage = chain.stages[bond]
@@ -202,21 +202,6 @@ class RankFall:
     def _remove(self, index: int, bond: int, kept: Tensor) -> None:
         chain = self._chains[index]
         left, right = chain.stages[bond], chain.stages[bond + 1]
-        self._shrink(self._weights[left.weight], left.leaving, kept)
-        self._shrink(self._weights[right.weight], right.entering, kept)
+        cut_parameter(self._weights[left.weight], left.leaving, kept, self._optimizer)
+        cut_parameter(self._weights[right.weight], right.entering, kept, self._optimizer)
         self._importance[index, bond] = self._importance[index, bond][kept]
-
-    def _shrink(self, weight: nn.Parameter, axis: int, kept: Tensor) -> None:
-        old = weight.shape
-        weight.grad = None
-        weight.data = weight.data.index_select(axis, kept)
-        memory = self._optimizer.state.get(weight, {})
-        for name, value in memory.items():
-            if isinstance(value, Tensor) and value.shape == old:
-                memory[name] = value.index_select(axis, kept)
-
-    def _forget(self, weight: nn.Parameter) -> None:
-        memory = self._optimizer.state.get(weight, {})
-        if memory:
-            memory["exp_avg"].zero_()
-            memory["exp_avg_sq"].fill_(memory["exp_avg_sq"].mean())

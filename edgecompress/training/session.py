@@ -255,9 +255,7 @@ def _check(options: TrainOptions, run: RunOptions) -> None:
     narrow = widths is not None and min(widths.master_bits, widths.state_bits) < FLOAT_BITS
     if narrow and options.forward_only:
         raise UsageError(f"{options.optimizer} training keeps float masters and state")
-    if run.shard and (
-        widths is not None or options.forward_only or run.checkpoint_minutes
-    ):
+    if run.shard and (widths is not None or options.forward_only or run.checkpoint_minutes):
         raise UsageError(
             "layers are not spread over processes together with low precision, training without "
             "back-propagation, or checkpoints by age"

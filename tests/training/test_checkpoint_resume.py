@@ -36,7 +36,8 @@ VARIANTS = {
         OPTIONS,
         precision=PrecisionOptions(master_bits=12, state_bits=16, rounding="stochastic"),
     ),
-    "zeroth-order": replace(OPTIONS, optimizer="zeroth-order", epochs=3, batch=128),
+    "zeroth-order": replace(OPTIONS, optimizer="zeroth-order", learning_rate=None),
+    "spsa": replace(OPTIONS, optimizer="spsa", epochs=3, batch=128),
 }
 
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from training_cases import clusters, tensor_train_network
 
 from edgecompress.core.arrays import Array
 from edgecompress.core.errors import ConfigurationInvalid
-from edgecompress.core.training import PrecisionOptions
+from edgecompress.core.training import PrecisionOptions, TrainOptions
 from edgecompress.training.factorized import format_names, load_format
 from edgecompress.training.factorized.folding import Folding
 from edgecompress.training.layers import TensorizedConv2d, TensorizedEmbedding, TensorizedLinear
-from edgecompress.training.low_precision import apply_precision, bake_precision, use_factor_bits
-from edgecompress.training.low_precision.layer import RoundedConv2d, RoundedLinear
+from edgecompress.training.loop import train_network
+from edgecompress.training.low_precision import (
+    apply_precision,
+    bake_precision,
+    factor_bits_at,
+    use_factor_bits,
+)
+from edgecompress.training.low_precision.layer import RoundedConv2d, RoundedCores, RoundedLinear
 from edgecompress.training.low_precision.nodes import Round
 from edgecompress.training.low_precision.rounding import (
     Rounder,
@@ -25,6 +32,7 @@ from edgecompress.training.low_precision.rounding import (
     largest_code,
     stream,
 )
+from edgecompress.training.progress import RunOptions, TrainingProgress
 
 OPTIONS = PrecisionOptions()
 
@@ -405,3 +413,34 @@ def test_factors_can_be_narrowed_during_a_run() -> None:
     assert len(layer.factorization.factors()[1].unique()) <= 15
     with pytest.raises(ConfigurationInvalid, match="factor_bits is 9"):
         use_factor_bits(network, 9)
+
+
+def test_width_follows_from_the_step() -> None:
+    options = PrecisionOptions(wide_share=0.3)
+    assert [factor_bits_at(options, step, 10) for step in (0, 2, 3, 9)] == [8, 8, 4, 4]
+    no_masters = replace(options, master_bits=0)  # the parameters are the codes
+    assert factor_bits_at(no_masters, 0, 10) == 4
+    assert factor_bits_at(replace(options, wide_share=1.0), 10, 10) == 4
+    assert factor_bits_at(replace(options, factor_bits=8), 0, 10) == 8
+
+
+def test_a_run_narrows_its_factors_on_the_way() -> None:
+    """216 samples in batches of 54: 4 steps an epoch, 16 in all, the first 6 of them wide."""
+    network = tensor_train_network()
+    seen: list[int] = []
+
+    def look(_: TrainingProgress) -> None:
+        (part,) = {m.options.factor_bits for m in network.modules() if type(m) is RoundedCores}
+        seen.append(part)
+
+    options = TrainOptions(
+        adaptation=None,
+        precision=PrecisionOptions(wide_share=0.375),
+        epochs=4,
+        batch=54,
+        patience=50,
+    )
+    run = RunOptions(device="cpu", on_progress=look, progress_s=1e9)
+    result = train_network(network, clusters(), options, run=run)
+    assert seen == [8, 4, 4, 4]
+    assert result.best_epoch > 1

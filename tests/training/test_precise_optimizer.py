@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -163,7 +164,12 @@ def test_account_adds_up() -> None:
     parameter_bits = 208 * 4 + 34 * 8 + 5 * 8 + 5 * 8
     assert stored.parameter_bits == parameter_bits
     training_bits = parameter_bits + 242 * (16 + 16 + 2 * 16) + 2 * 5 * 8
-    assert stored.training_bits == training_bits
+    assert stored.training_bits == training_bits + 208 * (8 - 4)  # wide at first
+    always = replace(options, wide_share=0.0)
+    network = network_of(always)
+    optimizer = adam(network, always)
+    steps(network, optimizer, 1)
+    assert stored_bits(network, optimizer).training_bits == training_bits
     assert dense_bits(407050, 2) == 407050 * 16 * 8
 
 

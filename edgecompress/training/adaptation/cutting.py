@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgecompress.core.arrays import Shape
-from edgecompress.training.factorized.base import Factorization
+from edgecompress.training.factorized.base import Factorization, keep_slices
 
 
 class HasState(Protocol):
@@ -54,6 +54,13 @@ def cut_bond(
     for parameter, old in before.items():
         if tuple(parameter.shape) != old:
             _cut_state(optimizer, parameter, old, kept)
+
+
+def cut_parameter(parameter: nn.Parameter, axis: int, kept: Tensor, optimizer: HasState) -> None:
+    """Keep these slices of one parameter, in place, in its gradient and optimiser state too."""
+    old = tuple(parameter.shape)
+    keep_slices(parameter, axis, kept)
+    _cut_state(optimizer, parameter, old, kept)
 
 
 def pool_moments(optimizer: HasState, parameters: Iterable[nn.Parameter]) -> None:

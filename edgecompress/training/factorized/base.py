@@ -60,16 +60,20 @@ class CoreView(Protocol):
         ...
 
 
+def replace_values(parameter: nn.Parameter, values: Tensor) -> None:
+    """Give a parameter values of any shape, in place; its identity stays."""
+    # While a graph that used the parameter is alive (the last batch's loss, say), autograd holds
+    # on to the old shape and the next backward pass fails; a change of type makes it forget.
+    other = torch.float64 if values.dtype != torch.float64 else torch.float32
+    parameter.data = torch.empty(0, dtype=other, device=values.device)
+    parameter.data = values
+
+
 def keep_slices(parameter: nn.Parameter, axis: int, kept: Tensor) -> None:
     """Keep these slices of a parameter and of its gradient, in place; its identity stays."""
     gradient, kept = parameter.grad, kept.to(parameter.device)
     parameter.grad = None
-    smaller = parameter.data.index_select(axis, kept)
-    # While a graph that used the parameter is alive (the last batch's loss, say), autograd holds
-    # on to the old shape and the next backward pass fails; a change of type makes it forget.
-    other = torch.float64 if smaller.dtype != torch.float64 else torch.float32
-    parameter.data = torch.empty(0, dtype=other, device=smaller.device)
-    parameter.data = smaller
+    replace_values(parameter, parameter.data.index_select(axis, kept))
     if gradient is not None:
         parameter.grad = gradient.index_select(axis, kept)
 

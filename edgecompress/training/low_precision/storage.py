@@ -8,16 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from edgecompress.core.training import PrecisionOptions
-from edgecompress.training.low_precision.apply import factor_bits_at, parameter_widths
+from edgecompress.training.low_precision.apply import WIDE_BITS, parameter_widths
 from edgecompress.training.low_precision.layer import LayerPrecision
 from edgecompress.training.low_precision.rounding import FLOAT_BITS
 
 EXPONENT_BITS = 8
 """Of a grid's exponent, one for each tensor. Source: the width of float32's exponent."""
 
-
-LONG_RUN = 1000
-"""Steps of a run to ask for the width at its start. Source: a choice; any share of it counts."""
 
 WIDER_CODES = "wider codes of factors at first"
 """A part of its own: what factors take beyond their own width while they are wide."""
@@ -117,7 +114,8 @@ def _state_parts(optimizer: torch.optim.Optimizer) -> list[StoredPart]:
 
 def _wider_bits(options: PrecisionOptions) -> int:
     """Bits beyond its own width that a factor's code has at the first step."""
-    return factor_bits_at(options, 0, LONG_RUN) - options.factor_bits
+    wide = options.master_bits and options.wide_share
+    return max(WIDE_BITS - options.factor_bits, 0) if wide else 0
 
 
 def _options(network: nn.Module) -> PrecisionOptions:
