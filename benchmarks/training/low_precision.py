@@ -4,9 +4,10 @@
 
 The same tensorized network from the same start, with the same images in the same order, is trained
 in float32 and at several widths; no rank changes. Accuracy is that of the last epoch on the 10,000
-test images. What is stored is compared with the dense network in float32 under the same optimiser,
-Adam: 4 bytes for a parameter, 16 with its gradient and its two moments. Every finished run is added
-to ``results/low_precision.json`` at once; what is there is not run again.
+test images, by which nothing was chosen. What is stored is compared with the dense network in
+float32 under the same optimiser, Adam: 4 bytes for a parameter, 16 with its gradient and its two
+moments. Every finished run is added to ``results/low_precision.json`` at once; what is there is not
+run again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import cos, pi
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from edgecompress.training.low_precision import (
     PreciseOptimizer,
     apply_precision,
     dense_bits,
+    factor_bits_at,
     stored_bits,
     use_factor_bits,
 )
@@ -58,47 +60,40 @@ class Case:
         name: In the results.
         rank: Terms of both Kronecker sums.
         options: Widths; None: float32.
-        wide: Share of the steps at the start in which factors have 8 bits.
-        dropout: Of the hidden layer; rounding is noise of its own.
     """
 
     name: str
     rank: int
     options: PrecisionOptions | None
-    wide: float = 0.0
-    dropout: float = DROPOUT
 
 
 NARROW = PrecisionOptions(master_bits=16, state_bits=16)
 CASES = (
     Case(name="float", rank=8, options=None),
-    Case(name="4-bit, 16-bit masters, bfloat16 state", rank=8, options=NARROW),
-    Case(name="4-bit, float masters and state", rank=8, options=PrecisionOptions()),
+    Case(name="8-bit, then 4-bit, 16-bit masters, bfloat16 state", rank=8, options=NARROW),
     Case(
-        name="4-bit, stochastic rounding throughout",
+        name="4-bit, 16-bit masters, bfloat16 state",
         rank=8,
-        options=PrecisionOptions(master_bits=16, state_bits=16, rounding="stochastic"),
+        options=replace(NARROW, wide_share=0.0),
+    ),
+    Case(name="8-bit, then 4-bit, float masters and state", rank=8, options=PrecisionOptions()),
+    Case(
+        name="8-bit, then 4-bit, stochastic rounding throughout",
+        rank=8,
+        options=replace(NARROW, rounding="stochastic"),
     ),
     Case(
-        name="3-bit, 16-bit masters, bfloat16 state",
+        name="8-bit, then 3-bit, 16-bit masters, bfloat16 state",
         rank=8,
-        options=PrecisionOptions(factor_bits=3, master_bits=16, state_bits=16),
+        options=replace(NARROW, factor_bits=3),
     ),
     Case(
         name="4-bit, no masters, bfloat16 state",
         rank=8,
-        options=PrecisionOptions(master_bits=0, state_bits=16),
+        options=replace(NARROW, master_bits=0),
     ),
-    Case(
-        name="8-bit, then 4-bit, 16-bit masters, bfloat16 state, no dropout",
-        rank=8,
-        options=NARROW,
-        wide=0.5,
-        dropout=0.0,
-    ),
-    Case(name="float, no dropout", rank=8, options=None, dropout=0.0),
     Case(name="float", rank=6, options=None),
-    Case(name="4-bit, 16-bit masters, bfloat16 state", rank=6, options=NARROW),
+    Case(name="8-bit, then 4-bit, 16-bit masters, bfloat16 state", rank=6, options=NARROW),
 )
 
 
@@ -122,12 +117,12 @@ def kronecker(folding: Folding, rank: int, generator: torch.Generator) -> Tensor
     return TensorizedLinear(factorization, torch.zeros(folding.shape[0]))
 
 
-def make_network(rank: int, generator: torch.Generator, dropout: float = DROPOUT) -> nn.Sequential:
+def make_network(rank: int, generator: torch.Generator) -> nn.Sequential:
     """784-512-10."""
     return nn.Sequential(
         kronecker(Folding(rows=(16, 32), columns=(28, 28)), rank, generator),
         nn.ReLU(),
-        nn.Dropout(dropout),
+        nn.Dropout(DROPOUT),
         kronecker(Folding(rows=(2, 5), columns=(32, 16)), rank, generator),
     )
 
@@ -150,7 +145,7 @@ def train(case: Case, seed: int, epochs: int, data: tuple[Pictures, Pictures]) -
     (images, labels), test = data
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    network = make_network(case.rank, generator, case.dropout)
+    network = make_network(case.rank, generator)
     count = sum(p.numel() for p in network.parameters())
     if case.options is not None:
         apply_precision(network, case.options, seed=seed)
@@ -159,15 +154,13 @@ def train(case: Case, seed: int, epochs: int, data: tuple[Pictures, Pictures]) -
         optimizer = PreciseOptimizer(optimizer, network, case.options, seed=seed)
     steps_an_epoch = len(labels) // BATCH
     begin, step, curve = time.perf_counter(), 0, []
-    narrow_at = int(case.wide * epochs * steps_an_epoch)
-    if case.options is not None and narrow_at:
-        use_factor_bits(network, 8)
+    steps = epochs * steps_an_epoch
     for epoch in range(epochs):
         for rows in torch.randperm(len(labels), generator=generator).split(BATCH)[:steps_an_epoch]:
             for group in optimizer.param_groups:
-                group["lr"] = 0.5 * RATE * (1 + cos(pi * step / (epochs * steps_an_epoch)))
-            if case.options is not None and step == narrow_at:
-                use_factor_bits(network, case.options.factor_bits)
+                group["lr"] = 0.5 * RATE * (1 + cos(pi * step / steps))
+            if case.options is not None:
+                use_factor_bits(network, factor_bits_at(case.options, step, steps))
             optimizer.zero_grad()
             loss = cross_entropy(network(images[rows]), labels[rows])
             loss.backward()

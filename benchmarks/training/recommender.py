@@ -2,10 +2,11 @@
 
 Clicks are drawn from a known model (`training/synthetic_clicks.py`), whose area under the curve is
 the ceiling. Every batch is fresh. Tables start as tensor trains of paired modes with three cores;
-ranks are found (``--target-ratio``) or stay.
+ranks stay, or are found (``--target-ratio``). The logit is one layer over the dense vector and the
+pairwise products (``--top``: hidden widths before it), so that the network contains the truth.
 
     python benchmarks/training/recommender.py
-    python benchmarks/training/recommender.py --rank 8 --target-ratio 20000
+    python benchmarks/training/recommender.py --rank 6 --target-ratio 60000
 
 Reports table parameters against dense ones, the area under the curve beside the ceiling, steps per
 second, and peak memory of the process and of a step. Needs no data set.
@@ -18,7 +19,7 @@ import json
 import resource
 import time
 from dataclasses import asdict
-from math import cos, pi
+from math import cos, pi, prod
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from edgecompress.core.training import AdaptationOptions, TensorizeOptions
 from edgecompress.training.adaptation import RankAdaptation
 from edgecompress.training.architectures import SampleShape
 from edgecompress.training.architectures.recommender import Recommender, build
+from edgecompress.training.factorized.base import Factorization
 from edgecompress.training.memory import measure_memory
 from edgecompress.training.synthetic_clicks import CRITEO_KAGGLE_LARGEST, ClickModel, Clicks
 from edgecompress.training.tasks import area_under_curve
@@ -40,22 +42,43 @@ RESULTS = Path(__file__).parent / "results" / "recommender.json"
 WIDTH = 128
 """Source: Hawkins et al. 2022 train Criteo's tables at width 128."""
 ROUNDS = 40
+WARM_UP = 50
+"""Steps over which the rate rises."""
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=8_000)
-    parser.add_argument("--batch", type=int, default=2048)
-    parser.add_argument("--rank", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=5_000)
+    parser.add_argument("--batch", type=int, default=4096)
+    parser.add_argument("--rank", type=int, default=3)
     parser.add_argument("--target-ratio", type=float, help="find ranks down to this ratio")
     parser.add_argument("--planted-rank", type=int, default=2)
     parser.add_argument("--spread", type=float, default=3.0, help="deviation of the true logit")
-    parser.add_argument("--rate", type=float, default=5e-3)
-    parser.add_argument("--table-std", type=float, default=0.2)
+    parser.add_argument("--rate", type=float, default=5e-2)
+    parser.add_argument("--table-std", type=float, default=0.3)
+    parser.add_argument("--common", type=float, default=0.7, help="share that slices start with")
+    parser.add_argument("--top", type=int, nargs="*", default=[], help="hidden widths")
     parser.add_argument("--test", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=RESULTS)
     return parser.parse_args()
+
+
+@torch.no_grad()
+def draw_around_common(
+    table: Factorization, std: float, share: float, generator: torch.Generator
+) -> None:
+    """Draw cores whose slices have this share of their variance in common, in place.
+
+    The gradient of a slice is a mean over samples of products with slices of the other cores. Of
+    independent slices of zero mean that mean is near zero, 1 / sqrt(slices) of what it is of
+    slices that agree, and the signal drowns in noise.
+    """
+    each = (std**2 / prod(table.ranks)) ** (1 / (2 * len(table.cores)))
+    for core in table.cores:
+        common = torch.randn(core[:, :1].shape, generator=generator) * share**0.5
+        own = torch.randn(core.shape, generator=generator) * (1 - share) ** 0.5
+        core.copy_((common + own) * each)
 
 
 def make_network(wish: argparse.Namespace, generator: torch.Generator) -> Recommender:
@@ -64,12 +87,12 @@ def make_network(wish: argparse.Namespace, generator: torch.Generator) -> Recomm
     sample = SampleShape(
         inputs=((13,), (len(tables),)), dtypes=("float32", "int64"), cardinalities=tables
     )
-    network = build(sample, generator, width=WIDTH, bottom=(64,), top=(64,))
+    network = build(sample, generator, width=WIDTH, bottom=(64,), top=tuple(wish.top))
     rules = tuple(LayerRule(match=f"{part}.*", skip=True) for part in ("bottom", "top"))
     options = TensorizeOptions(format="ttm", ranks=FixedRanks((wish.rank,)), cores=3, rules=rules)
     tensorize(network, options, generator=generator)
     for _, table in factorizations(network):
-        table.reset(wish.table_std, generator)
+        draw_around_common(table, wish.table_std, wish.common, generator)
     if not isinstance(network, Recommender):
         raise TypeError(type(network).__name__)
     return network
@@ -113,7 +136,8 @@ def train(
         batch = truth.draw(wish.batch, generator)
         began, cpu_began = time.perf_counter(), time.process_time()
         for group in optimizer.param_groups:
-            group["lr"] = wish.rate * 0.5 * (1 + cos(pi * step / (each * ROUNDS)))
+            fall = 0.5 * (1 + cos(pi * step / (each * ROUNDS)))
+            group["lr"] = wish.rate * fall * min(1.0, (step + 1) / WARM_UP)
         optimizer.zero_grad(set_to_none=True)
         loss = binary_cross_entropy_with_logits(
             network(batch.features, batch.categories), batch.clicks
@@ -138,6 +162,7 @@ def train(
                 "table_parameters": table_count(network),
             }
             history.append(row)
+            row["samples"] = (step + 1) * wish.batch
             print(row, f"{spent / (step + 1) * 1e3:.1f} ms a step", flush=True)
     return {
         "history": history,

@@ -121,8 +121,7 @@ TRAINING = (
         "--learning-rate",
         metavar="RATE",
         type=click.FloatRange(min=0, min_open=True),
-        help="At the start; falls to zero along half a cosine. Default: 0.002, "
-        "of zeroth-order 1.",
+        help="At the start; falls to zero along half a cosine. Default: 0.002, of zeroth-order 1.",
     ),
     click.option(
         "--validation",

@@ -95,7 +95,7 @@ class PrecisionOptions:
     master_bits: int = 32
     state_bits: int = 32
     rounding: Rounding = "nearest"
-    wide_share: float = 0.5
+    wide_share: float = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

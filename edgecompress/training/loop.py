@@ -343,7 +343,7 @@ def _make_equal(session: Session) -> None:
 
 
 def _note_best(session: Session, validation_loss: float | None, cuts: int) -> None:
-    """Remember the best weights since ranks and widths settled, and count how long they are the best."""
+    """Remember the best weights since ranks and widths settled, and how long they are the best."""
     patience = session.options.patience
     if patience is None or validation_loss is None:
         return

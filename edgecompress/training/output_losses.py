@@ -33,7 +33,7 @@ class OutputLoss(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CrossEntropy:
-    """Mean cross-entropy of outputs (..., classes) with labels (...); `IGNORED` ones do not count."""
+    """Mean cross-entropy of outputs (..., classes) with labels (...), `IGNORED` ones left out."""
 
     labels: Tensor
 

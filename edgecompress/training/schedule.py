@@ -18,6 +18,13 @@ MOMENTUM = 0.9
 """Source: Sutskever et al. 2013; the usual value for pictures (He et al. 2016, section 3.4)."""
 
 
+SMOOTHING_OF_CODES = 0.05
+"""Length of a perturbation of an entry where factors are rounded.
+
+Source: a choice, near the step of a 4-bit grid, a third of the standard deviation of factors
+(`low_precision.rounding`); what is much shorter is rounded away and changes no output."""
+
+
 class Updater(Protocol):
     """What the loop needs of an optimiser."""
 
@@ -76,9 +83,12 @@ def make_optimizer(network: nn.Module, options: TrainOptions) -> torch.optim.Opt
             fused = _can_fuse(network)
             return torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM, fused=fused)
         case "zeroth-order":
-            from edgecompress.training.subspace_newton import SubspaceNewton
+            from edgecompress.training.subspace_newton import SubspaceNewton, SubspaceOptions
 
-            return SubspaceNewton(groups, lr=rate, seed=seed)
+            subspace = SubspaceOptions()
+            if options.precision is not None:
+                subspace = SubspaceOptions(smoothing=SMOOTHING_OF_CODES)
+            return SubspaceNewton(groups, lr=rate, options=subspace, seed=seed)
         case "spsa":
             from edgecompress.training.zeroth_order import ZerothOrder
 

@@ -238,7 +238,8 @@ def _solved(curvature: Tensor, slope: Tensor, damping: float) -> Tensor:
     damped = curvature + ridge * torch.eye(len(slope), dtype=curvature.dtype)
     if not (damped.isfinite().all() and slope.isfinite().all()):
         return torch.zeros_like(slope)
-    return torch.linalg.lstsq(damped, slope[:, None], driver="gelsd").solution[:, 0]
+    found: Tensor = torch.linalg.lstsq(damped, slope[:, None], driver="gelsd").solution
+    return found[:, 0]
 
 
 def _paid(price: Callable[[], Tensor] | None) -> float:

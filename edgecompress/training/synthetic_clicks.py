@@ -94,12 +94,15 @@ class ClickModel:
     def logits(self, features: Tensor, categories: Tensor) -> Tensor:
         """(n,)."""
         columns = categories.unbind(1)
-        rows = [table.gather(column) for table, column in zip(self.tables, columns, strict=True)]
-        total = torch.stack(rows).sum(0)
-        squares = torch.stack([row.square().sum(1) for row in rows]).sum(0)
-        pairs = (total.square().sum(1) - squares) / 2
-        linear = ((self.mean + features @ self.mix) * total).sum(1)
-        logits: Tensor = self.offset + self.scale * (pairs + linear)
+        total = features.new_zeros(features.shape[0], self.mean.shape[0])
+        squares = features.new_zeros(features.shape[0])
+        for table, column in zip(self.tables, columns, strict=True):
+            row = table.gather(column)
+            total += row
+            squares += torch.linalg.vecdot(row, row)
+        vector = torch.addmm(self.mean, features, self.mix) + total / 2
+        terms = torch.linalg.vecdot(vector, total) - squares / 2
+        logits: Tensor = self.offset + self.scale * terms
         return logits
 
     def _inputs(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -100,16 +100,27 @@ def test_every_optimizer_learns(optimizer: str) -> None:
     assert result.history[-1].score >= 0.9  # chance is 0.25
 
 
-@pytest.mark.parametrize(("optimizer", "share"), [("zeroth-order", 0.1), ("spsa", 0.8)])
+@pytest.mark.parametrize(
+    ("optimizer", "precision", "share"),
+    [
+        ("zeroth-order", None, 0.1),
+        ("zeroth-order", PrecisionOptions(wide_share=0.0), 0.3),
+        ("spsa", None, 0.8),
+    ],
+)
 def test_learns_without_any_backward(
-    optimizer: str, share: float, monkeypatch: pytest.MonkeyPatch
+    optimizer: str,
+    precision: PrecisionOptions | None,
+    share: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("backward was called")
 
     monkeypatch.setattr(Tensor, "backward", refuse)
     rate = 2e-2 if optimizer == "spsa" else None
-    options = replace(PLAIN, optimizer=optimizer, epochs=20, batch=64, learning_rate=rate)  # type: ignore[arg-type]
+    asked = replace(PLAIN, epochs=20, batch=64, learning_rate=rate, precision=precision)
+    options = replace(asked, optimizer=optimizer)  # type: ignore[arg-type]
     result = train_network(tensor_train_network(), clusters(70), options, run=CPU)
     assert result.history[-1].loss < share * result.history[0].loss
 

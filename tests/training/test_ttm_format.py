@@ -82,19 +82,36 @@ def test_every_order_multiplies_by_the_dense_weight(
 ) -> None:
     made, x, bias = drawn(folding, (rank,)), numbers(batch, folding.shape[1]), numbers(1)
     bias = bias.expand(folding.shape[0])
-    y = kron_multiply(x, bias, *made.cores, order)
-    torch.testing.assert_close(y, linear(x, made.dense(), bias))
-    assert y.is_contiguous()
+    for keep in (False, True):
+        y = kron_multiply(x, bias, *made.cores, order, keep=keep)
+        torch.testing.assert_close(y, linear(x, made.dense(), bias))
+        assert y.is_contiguous()
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(("folding", "rank"), [(Folding((2, 3), (2, 2)), 2), TWO[3]])
+def test_gradients_of_every_order_twice(
+    folding: Folding, rank: int, order: str, keep: bool
+) -> None:
+    made = drawn(folding, (rank,))
+    x, bias = numbers(2, folding.shape[1]), numbers(folding.shape[0])
+    inputs = (x.requires_grad_(), bias.requires_grad_(), *made.cores)
+    assert gradcheck(lambda *a: kron_multiply(*a, order, keep=keep), inputs)
+    assert gradgradcheck(lambda *a: kron_multiply(*a, order, keep=keep), inputs)
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize(("folding", "rank"), TWO)
-def test_gradients_of_every_order_twice(folding: Folding, rank: int, order: str) -> None:
-    made = drawn(folding, (rank,))
-    x, bias = numbers(3, folding.shape[1]), numbers(folding.shape[0])
-    inputs = (x.requires_grad_(), bias.requires_grad_(), *made.cores)
-    assert gradcheck(lambda *a: kron_multiply(*a, order), inputs)
-    assert gradgradcheck(lambda *a: kron_multiply(*a, order), inputs)
+def test_gradients_are_those_of_the_dense_weight(order: str) -> None:
+    """Six rows of the first core: the rebuilt weight comes in parts of two."""
+    made, x = drawn(Folding((6, 2), (5, 3)), (4,)), numbers(7, 15).requires_grad_()
+    target = numbers(7, 12)
+    ours = torch.autograd.grad(
+        (kron_multiply(x, None, *made.cores, order) * target).sum(), (x, *made.cores)
+    )
+    theirs = torch.autograd.grad((linear(x, made.dense()) * target).sum(), (x, *made.cores))
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other)
 
 
 @pytest.mark.parametrize(("folding", "ranks"), MANY)
@@ -105,11 +122,8 @@ def test_gradients_of_many_cores(folding: Folding, ranks: tuple[int, ...]) -> No
     assert gradgradcheck(lambda x, *_: made.multiply(x), (x, *made.cores))
 
 
-@pytest.mark.parametrize(("batch", "columns"), [(64, (8, 98)), (64, (98, 8)), (1, (8, 98))])
-def test_autograd_keeps_the_input_and_the_cores_only(batch: int, columns: tuple[int, int]) -> None:
-    made = TensorTrainMatrix(Folding(columns[::-1] if columns[0] > 8 else (64, 8), columns), (4,))
-    made.reset(0.05)
-    x, bias = torch.randn(batch, 784), torch.zeros(made.folding.shape[0], requires_grad=True)
+def kept_by_autograd(made: TensorTrainMatrix, x: Tensor) -> list[Tensor]:
+    bias = torch.zeros(made.folding.shape[0], requires_grad=True)
     kept: list[Tensor] = []
 
     def keep(tensor: Tensor) -> Tensor:
@@ -118,9 +132,30 @@ def test_autograd_keeps_the_input_and_the_cores_only(batch: int, columns: tuple[
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         made.multiply(x, bias)
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("batch", "rows", "columns", "rank"),
+    [(64, (64, 8), (8, 98), 8), (1, (64, 8), (8, 98), 8), (64, (8, 64), (98, 8), 4)],
+)
+def test_autograd_keeps_the_input_and_the_cores_only(
+    batch: int, rows: tuple[int, int], columns: tuple[int, int], rank: int
+) -> None:
+    made = TensorTrainMatrix(Folding(rows, columns), (rank,))
+    made.reset(0.05)
+    x = torch.randn(batch, 784)
+    kept = kept_by_autograd(made, x)
     allowed = {x.data_ptr(), *[core.data_ptr() for core in made.cores]}
     assert {tensor.data_ptr() for tensor in kept} == allowed
     assert sum(tensor.numel() for tensor in kept) == x.numel() + made.count
+
+
+def test_a_narrow_product_is_kept_instead_of_computed_again() -> None:
+    """By hand: rank 5 x 7 x 8 = 280 numbers a row between both products, under half of 784."""
+    made = TensorTrainMatrix(Folding((64, 8), (7, 112)), (5,))
+    kept = {t.data_ptr(): t.numel() for t in kept_by_autograd(made, torch.randn(16, 784))}
+    assert sorted(kept.values()) == sorted([16 * 784, 16 * 280, 5 * 64 * 7, 5 * 8 * 112])
 
 
 def test_orders_count_by_hand() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,10 +49,25 @@ class Recommender(nn.Module):
         found = [table(row) for table, row in zip(self.tables, rows, strict=True)]
         hidden = self.bottom(dense)
         vectors = torch.stack([hidden, *found], 1)
-        products = torch.bmm(vectors, vectors.mT).flatten(1) * self.width**-0.5
+        grams = cast(Tensor, _Grams.apply(vectors))  # type: ignore[no-untyped-call]
+        products = grams.flatten(1) * self.width**-0.5
         inputs = torch.cat([hidden, products.index_select(1, self.pairs)], 1)
         logits: Tensor = self.top(inputs)
         return logits.squeeze(1)
+
+
+class _Grams(torch.autograd.Function):
+    """(n, k, w) -> (n, k, k), all products of rows; both of the factors' gradients in one product."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor) -> Tensor:
+        ctx.save_for_backward(vectors)
+        return torch.bmm(vectors, vectors.mT)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (vectors,) = ctx.saved_tensors
+        return torch.bmm(gradient + gradient.mT, vectors)
 
 
 def build(

@@ -35,15 +35,15 @@ class Step:
         """The core as (rows, columns)."""
         core = cores[self.core]
         if self.flip:
-            return core.reshape(self.columns, self.rows).mT
+            return core.reshape(self.columns, self.rows).t()
         return core.reshape(self.rows, self.columns)
 
     def run(self, state: Tensor, cores: Sequence[Tensor]) -> Tensor:
         """The next state."""
         matrix = self.matrix(cores)
         if self.tail == 1:
-            return state.reshape(-1, self.rows) @ matrix
-        return torch.matmul(matrix.mT, state.reshape(-1, self.rows, self.tail))
+            return torch.mm(state.reshape(-1, self.rows), matrix)
+        return _for_each(matrix.t(), state.reshape(-1, self.rows, self.tail))
 
     def back(
         self, state: Tensor, cores: Sequence[Tensor], gradient: Tensor, *, state_too: bool
@@ -51,15 +51,18 @@ class Step:
         """Gradients of the state, if it is wanted, and of the core."""
         if self.tail == 1:
             gradient = gradient.reshape(-1, self.columns)
-            d_matrix = state.reshape(-1, self.rows).mT @ gradient
+            d_matrix = torch.mm(state.reshape(-1, self.rows).t(), gradient)
         else:
             gradient = gradient.reshape(-1, self.columns, self.tail)
             d_matrix = self._core_gradient(state.reshape(-1, self.rows, self.tail), gradient)
         d_state = None
         if state_too:
             matrix = self.matrix(cores)
-            d_state = gradient @ matrix.mT if self.tail == 1 else torch.matmul(matrix, gradient)
-        d_core = d_matrix.mT if self.flip else d_matrix
+            if self.tail == 1:
+                d_state = torch.mm(gradient, matrix.t())
+            else:
+                d_state = _for_each(matrix, gradient)
+        d_core = d_matrix.t() if self.flip else d_matrix
         return d_state, d_core.reshape(cores[self.core].shape)
 
     def _core_gradient(self, state: Tensor, gradient: Tensor) -> Tensor:
@@ -69,6 +72,11 @@ class Step:
             return torch.bmm(state, gradient.mT).sum(0)
         seen = state.transpose(0, 1).reshape(self.rows, -1)
         return seen @ gradient.transpose(0, 1).reshape(self.columns, -1).mT
+
+
+def _for_each(matrix: Tensor, states: Tensor) -> Tensor:
+    """A product with each state; torch.matmul would copy all of them."""
+    return torch.bmm(matrix.expand(states.shape[0], -1, -1), states)
 
 
 def chain_sizes(steps: Sequence[Step], batch: int, inner: int) -> tuple[int, Shape]:
@@ -89,34 +97,30 @@ def through_chain(
     Args:
         keep: Whether the states between are kept for the backward pass; recomputed otherwise.
     """
-    result: Tensor = _ThroughChain.apply(x, bias, steps, keep, *cores)  # type: ignore[no-untyped-call]
+    if keep:
+        return _finished(steps[-1].run(_states(x, steps, cores)[-1], cores), x, bias, steps)
+    result: Tensor = _ThroughChain.apply(x, bias, steps, *cores)  # type: ignore[no-untyped-call]
     return result
 
 
 class _ThroughChain(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, bias: Tensor | None, steps: Sequence[Step], keep: bool, *cores: Tensor
+        ctx: Any, x: Tensor, bias: Tensor | None, steps: Sequence[Step], *cores: Tensor
     ) -> Tensor:
-        states = _states(x, steps, cores)
-        y = steps[-1].run(states[-1], cores)
         ctx.steps, ctx.has_bias = steps, bias is not None
-        ctx.save_for_backward(x, *cores, *(states[1:] if keep else ()))
-        rows = prod(x.shape[:-1])
-        y = y.reshape(rows, y.numel() // rows if rows else _width(x, steps))
-        if bias is not None:
-            y += bias
-        return y.reshape(*x.shape[:-1], y.shape[1])
+        ctx.save_for_backward(x, *cores)
+        y = x
+        for step in steps:
+            y = step.run(y, cores)
+        return _finished(y, x, bias, steps)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         steps: Sequence[Step] = ctx.steps
-        count = len(ctx.needs_input_grad) - 4
-        x, saved = ctx.saved_tensors[0], ctx.saved_tensors[1:]
-        cores, states = saved[:count], [x, *saved[count:]]
-        if len(states) < len(steps) or torch.is_grad_enabled():
-            states = _states(x, steps, cores)
-        d_cores: list[Tensor | None] = [None] * count
+        x, *cores = ctx.saved_tensors
+        states = _states(x, steps, cores)
+        d_cores: list[Tensor | None] = [None] * len(cores)
         down: Tensor | None = gradient
         for step in reversed(steps):
             state = states.pop()
@@ -127,7 +131,16 @@ class _ThroughChain(torch.autograd.Function):
         db = None
         if ctx.has_bias and ctx.needs_input_grad[1]:
             db = gradient.reshape(-1, gradient.shape[-1]).sum(0)
-        return dx, db, None, None, *d_cores
+        return dx, db, None, *d_cores
+
+
+def _finished(y: Tensor, x: Tensor, bias: Tensor | None, steps: Sequence[Step]) -> Tensor:
+    """The last state as (..., out), and the bias."""
+    rows = prod(x.shape[:-1])
+    y = y.reshape(rows, y.numel() // rows if rows else _width(x, steps))
+    if bias is not None:
+        y = y + bias
+    return y.reshape(*x.shape[:-1], y.shape[1])
 
 
 def _states(x: Tensor, steps: Sequence[Step], cores: Sequence[Tensor]) -> list[Tensor]:

@@ -16,17 +16,18 @@ if TYPE_CHECKING:
     from edgecompress.training.factorized.base import Factorization
     from edgecompress.training.factorized.folding import Folding
 
-MEMORY_FACTOR = 1.5
-"""An order may need so many times the least memory; MACs decide among those.
+MEMORY_FACTOR = 1.25
+"""An order may need so many times the least memory, what the layer holds included; MACs decide
+among those.
 
-Source: measured: benchmarks/training/tensorly_torch.py; with 2 the rebuilt head of a 784-512-10
-network (CP of rank 50) sets the peak of a training step.
+Source: a choice that keeps the rebuilt head of a 784-512-10 network (CP of rank 50) out of a
+training step, where it would set the peak: benchmarks/training/tensorly_torch.py.
 """
 CHAIN_PRICE = 2
 """A MAC of the core-by-core order counts so many times: its products are small and batched.
 
-Source: measured: benchmarks/training/layer_speed.py; with 2 the faster of both is chosen for a
-tensor train of rank 20 for 784-512 from batch 1 to 256.
+Source: a choice near what benchmarks/training/layer_speed.py measures for one layer, a tensor
+train of rank 20 for 784-512: core by core is ahead at batch 1, two halves from batch 16 up.
 """
 KEPT_SHARE = 16
 """States are kept for the backward pass when they are under 1/16 of what is kept anyway.
@@ -34,16 +35,31 @@ KEPT_SHARE = 16
 Source: at 784-512, rank 20, batch 64 keeping x A costs 2.6 % of the activations and saves a sixth
 of the layer's MACs.
 """
+HELD_SHARE = 2
+"""Merged halves are kept for the backward pass when they are under 1/2 of what the layer holds.
+
+Source: measured: benchmarks/training/layer_speed.py; a training step of a tensor train of rank 20
+for 784-512-10 at batch 64 needs 5 % more memory so, and a seventh less time.
+"""
 
 
-def cheapest(orders: Sequence[Order]) -> Order:
+def cheapest(orders: Sequence[Order], held: int = 0) -> Order:
     """The order with the least priced MACs among those within `MEMORY_FACTOR` of the least memory.
 
     A MAC core by core costs `CHAIN_PRICE`; equal prices are decided by memory.
+
+    Args:
+        orders: Any.
+        held: Numbers that the layer holds in a training step with every order.
     """
-    least = min(order.saved + order.scratch for order in orders)
-    fit = [o for o in orders if o.saved + o.scratch <= MEMORY_FACTOR * least]
+    least = held + min(order.saved + order.scratch for order in orders)
+    fit = [o for o in orders if held + o.saved + o.scratch <= MEMORY_FACTOR * least]
     return min(fit, key=lambda order: (_price(order), order.saved + order.scratch))
+
+
+def held_numbers(inner: int, count: int, batch: int) -> int:
+    """A layer's input; its cores, their gradients and two moments of Adam."""
+    return batch * inner + 4 * count
 
 
 def _price(order: Order) -> int:
@@ -55,21 +71,41 @@ def keeps(states: int, rows: int, inner: int, count: int) -> bool:
     return states * KEPT_SHARE <= rows * inner + count
 
 
-def fused_order(shape: Shape, widths: tuple[int, int, bool], merging: int, batch: int) -> Order:
+def keeps_halves(shape: Shape, widths: tuple[int, int, bool], count: int, batch: int) -> bool:
+    """Whether merged halves are few beside what the layer holds.
+
+    Args:
+        shape: (out, in).
+        widths: Columns of A, rows of C, and whether a matrix stands between.
+        count: Numbers in the cores.
+        batch: Rows of x.
+    """
+    (out, inner), (left, right, _) = shape, widths
+    halves = inner * left + right * out + batch * left
+    return halves * HELD_SHARE <= held_numbers(inner, count, batch)
+
+
+def fused_order(
+    shape: Shape, widths: tuple[int, int, bool], merging: int, count: int, batch: int
+) -> Order:
     """Two merged halves.
 
     Args:
         shape: (out, in).
         widths: Columns of A, rows of C, and whether a matrix stands between.
         merging: MACs to merge both halves.
+        count: Numbers in the cores.
         batch: Rows of x.
     """
     (out, inner), (left, right, middle) = shape, widths
-    count = inner * left + right * out
-    macs = merging + batch * (count + (left * right if middle else 0))
+    merged = inner * left + right * out
+    macs = merging + batch * (merged + (left * right if middle else 0))
+    states = batch * (left + right)
+    if keeps_halves(shape, widths, count, batch):
+        saved = merged + (states if middle else batch * left)
+        return Order("fused", macs, saved, max(inner * left, right * out) + states)
     saved = batch * left if keeps(batch * left, batch, inner, 0) else 0
-    scratch = 2 * max(inner * left, right * out) + batch * (left + right)
-    return Order("fused", macs, saved, scratch)
+    return Order("fused", macs, saved, 2 * max(inner * left, right * out) + states)
 
 
 def chain_order(steps: Sequence[Step], shape: Shape, batch: int) -> Order:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from edgecompress.core.arrays import Shape
-from edgecompress.training.factorized.base import Bond
+from edgecompress.training.factorized.base import Bond, Order
 from edgecompress.training.factorized.chain import Step
+from edgecompress.training.factorized.columns import columns_order, through_columns
 from edgecompress.training.factorized.folding import Folding
 from edgecompress.training.factorized.halves import Flipped, Half
 from edgecompress.training.factorized.linalg import cp_als, equal_norms
@@ -48,6 +49,13 @@ class KhatriRao:
                 (gradient * core).sum(1) if torch.is_grad_enabled() else _folded(gradient, core)
             )
         return [gradient, *reversed(gradients)]
+
+
+def _two(factors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """All but the outermost merged, and the outermost."""
+    if len(factors) == 1:
+        return factors[0].new_ones(1, factors[0].shape[1]), factors[0]
+    return KhatriRao().merge(factors[:-1])[-1], factors[-1]
 
 
 def _folded(gradient: Tensor, core: Tensor) -> Tensor:
@@ -110,8 +118,24 @@ class CanonicalPolyadic(TwoSided):
 
     @classmethod
     def steps(cls, folding: Folding, ranks: Shape) -> tuple[Step, ...]:
-        """None: factor by factor, every row would do what merging does once."""
+        """None: ``columns`` is the way core by core."""
         return ()
+
+    @classmethod
+    def orders(cls, folding: Folding, ranks: Shape, batch: int) -> tuple[Order, ...]:
+        """Also column by column, where neither half is made."""
+        orders = super().orders(folding, ranks, batch)
+        if folding.kernel:
+            return orders
+        ends = folding.rows[-1], folding.columns[-1]
+        return (*orders, columns_order(folding.shape, ends, ranks[0], batch))
+
+    def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """(..., in) -> (..., out), the cheapest way."""
+        if self.route(x.numel() // self.folding.shape[1]).order != "columns":
+            return super().multiply(x, bias)
+        ahead, behind = self.sides(self.factors())
+        return through_columns(x, bias, _two(ahead), _two(behind))
 
     def sides(self, cores: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Without the kernel's factor."""

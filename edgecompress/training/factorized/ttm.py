@@ -15,6 +15,7 @@ from edgecompress.training.factorized.base import Order as Way
 from edgecompress.training.factorized.folding import Folding
 from edgecompress.training.factorized.kron import (
     FIRST_FIRST,
+    chosen_order,
     kron_dense,
     kron_multiply,
     kron_orders,
@@ -85,8 +86,8 @@ class TensorTrainMatrix(Factorization):
     def orders(cls, folding: Folding, ranks: Shape, batch: int) -> tuple[Way, ...]:
         """Both orders of two cores, or of the best two halves, and the dense weight.
 
-        The order to run is the one of fewest MACs, ties to the first; with more than two cores it
-        is seldom below the dense layer's, batch * in * out.
+        The order to run has the least memory among those of about the fewest MACs; with more than
+        two cores these are seldom below the dense layer's, batch * in * out.
         """
         split = _split(folding, ranks, batch)
         merging, kept = _merging(folding, ranks, split)
@@ -101,7 +102,7 @@ class TensorTrainMatrix(Factorization):
 
     def pieces(self) -> tuple[Piece, ...]:
         """Two products with transpositions around the last."""
-        split, order = _route(self.folding, self.ranks, 1)
+        split, order, _ = _route(self.folding, self.ranks, 1)
         first, last = _halves(self.factors(), split)
         _, j1, i1, rank = first.shape
         _, j2, i2, _ = last.shape
@@ -149,8 +150,8 @@ class TensorTrainMatrix(Factorization):
         rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
         cores = self.factors()
         ranks = tuple(core.shape[3] for core in cores[:-1])
-        split, order = _route(self.folding, ranks, rows.shape[0])
-        y = kron_multiply(rows, bias, *_halves(cores, split), order)
+        split, order, keep = _route(self.folding, ranks, rows.shape[0])
+        y = kron_multiply(rows, bias, *_halves(cores, split), order, keep=keep)
         return y if x.dim() == 2 else y.view(*x.shape[:-1], y.shape[1])
 
     def gather(self, rows: Tensor) -> Tensor:
@@ -263,11 +264,11 @@ def _halves_macs(folding: Folding, ranks: Shape, split: int, batch: int) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _route(folding: Folding, ranks: Shape, batch: int) -> tuple[int, str]:
-    """The bond between the halves, and the order of fewest MACs."""
+def _route(folding: Folding, ranks: Shape, batch: int) -> tuple[int, str, bool]:
+    """The bond between the halves, the order, and whether it keeps what stands between."""
     split = _split(folding, ranks, batch)
-    ways = kron_orders(_halved(folding, split), ranks[split - 1], batch)
-    return split, min(ways, key=lambda way: way.macs).name
+    order = chosen_order(kron_orders(_halved(folding, split), ranks[split - 1], batch))
+    return split, order.name, order.saved > 0
 
 
 FORMAT = TensorTrainMatrix

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
+from torch.utils.checkpoint import checkpoint
 
 from edgecompress.core.arrays import Shape
 from edgecompress.training.factorized.base import Factorization, Order
@@ -20,8 +21,11 @@ from edgecompress.training.factorized.costs import (
     KEPT_SHARE,
     chain_order,
     cheapest,
+    core_count,
     fused_order,
+    held_numbers,
     keeps,
+    keeps_halves,
     rebuild_order,
 )
 from edgecompress.training.factorized.folding import Folding, split_size, usual_modes
@@ -33,12 +37,21 @@ Widths = tuple[int, int, bool]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How a pass runs."""
+    """How a pass runs.
+
+    Attributes:
+        order: Which.
+        keep: Whether narrow states are kept for the backward pass.
+        halves: How cores merge.
+        steps: Core by core.
+        whole: Whether the merged halves are kept too.
+    """
 
     order: str
     keep: bool
     halves: Halves
     steps: tuple[Step, ...]
+    whole: bool = False
 
 
 class TwoSided(Factorization):
@@ -104,21 +117,26 @@ class TwoSided(Factorization):
         rebuild = rebuild_order(folding, widths, merging, batch)
         if folding.kernel:
             return (_piece_order(folding, widths, merging, batch), rebuild)
-        fused = fused_order(folding.shape, widths, merging, batch)
+        fused = fused_order(folding.shape, widths, merging, core_count(cls, folding, ranks), batch)
         steps = cls.steps(folding, ranks)
         pieces = (chain_order(steps, folding.shape, batch),) if steps else ()
         return (fused, *pieces, rebuild)
 
     def merged(self) -> tuple[Tensor, Tensor | None, Tensor]:
         """A (in, left), what stands between, C (right, out); differentiable."""
-        cores = self.factors()
+        return self._merged(self.factors())
+
+    def _merged(self, cores: list[Tensor]) -> tuple[Tensor, Tensor | None, Tensor]:
         ahead, behind = self.sides(cores)
         left, right = self.halves(self.folding)
         return left.merge(ahead)[-1], self.middle(cores), right.merge(behind)[-1]
 
     def dense(self) -> Tensor:
         """The weight (out, in, *kernel)."""
-        a, middle, c = self.merged()
+        return self._dense(self.factors())
+
+    def _dense(self, cores: list[Tensor]) -> Tensor:
+        a, middle, c = self._merged(cores)
         if middle is None:
             return (a @ c).mT.reshape(self.folding.shape)
         if not self.folding.kernel:
@@ -158,11 +176,34 @@ class TwoSided(Factorization):
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """(..., in) -> (..., out), the cheapest way."""
         route = self.route(x.numel() // self.folding.shape[1])
+        if route.order == "fused" and route.whole:
+            return self._through_merged(x, bias)
         if route.order == "fused":
             return through_halves(x, bias, route.halves, self.factors(), keep=route.keep)
         if route.order == "pieces":
             return through_chain(x, bias, route.steps, self.factors(), keep=route.keep)
-        return linear(x, self.dense(), bias)
+        return self._through_dense(x, bias)
+
+    def _through_merged(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """In operations that autograd knows: it keeps the halves, and going back costs least."""
+        a, middle, c = self.merged()
+        inner = torch.mm(x.reshape(-1, x.shape[-1]), a)
+        if middle is not None:
+            inner = torch.mm(inner, middle)
+        y = torch.mm(inner, c) if bias is None else torch.addmm(bias, inner, c)
+        return y if x.dim() == 2 else y.view(*x.shape[:-1], y.shape[1])
+
+    def _through_dense(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """The weight is forgotten after the pass and made again going back."""
+
+        def run(x: Tensor, *cores: Tensor) -> Tensor:
+            return linear(x, self._dense(list(cores)), bias)
+
+        cores = self.factors()
+        if not torch.is_grad_enabled():
+            return run(x, *cores)
+        y: Tensor = checkpoint(run, x, *cores, use_reentrant=False, preserve_rng_state=False)
+        return y
 
     def gather(self, rows: Tensor) -> Tensor:
         """Rows of the table by index."""
@@ -234,14 +275,16 @@ def _piece_order(folding: Folding, widths: Widths, merging: int, batch: int) -> 
 
 @lru_cache(maxsize=4096)
 def _route(kind: type[TwoSided], folding: Folding, ranks: Shape, batch: int) -> Route:
-    order = cheapest(kind.orders(folding, ranks, batch))
+    count = core_count(kind, folding, ranks)
+    held = held_numbers(folding.shape[1], count, batch)
+    order = cheapest(kind.orders(folding, ranks, batch), held)
     left, right = kind.halves(folding)
-    count = sum(prod(shape) for shape in kind.core_shapes(folding, ranks))
     widths = kind.widths(folding, ranks)
+    whole = not folding.kernel and keeps_halves(folding.shape, widths, count, batch)
     split = len(folding.columns)
     if order.name == "fused":
         keep = keeps(batch * widths[0], batch, folding.shape[1], 0)
     else:
         keep = order.saved > 0 and order.saved * KEPT_SHARE <= batch * folding.shape[1] + count
     steps = () if folding.kernel else kind.steps(folding, ranks)
-    return Route(order.name, keep, Halves(left, right, split, widths[2]), steps)
+    return Route(order.name, keep, Halves(left, right, split, widths[2]), steps, whole)

@@ -21,11 +21,10 @@ from edgecompress.training.low_precision.layer import (
 )
 from edgecompress.training.low_precision.rounding import FLOAT_BITS, Rounder
 
-
 WIDE_BITS = 8
 """Of factors while their learning rate is high.
 
-Source: the width of activations, arXiv 2104.03420 (2021), so the same multipliers serve."""
+Source: a choice, the default width of activations, so that the same multipliers serve."""
 
 
 def apply_precision(network: nn.Module, options: PrecisionOptions, *, seed: int) -> tuple[str, ...]:

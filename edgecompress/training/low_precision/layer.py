@@ -80,7 +80,8 @@ class LayerPrecision(nn.Module):
 
     ``peaks``, a buffer, holds the largest magnitude of late at each site.
 
-    Source: arXiv 2104.03420 (2021), widths 4/8/8/16 and power-of-two scales.
+    Source: tensor factors trained in few bits: arXiv 2104.03420 (2021). The widths and where they
+    apply are a choice; what they cost: benchmarks/training/low_precision.py.
     """
 
     peaks: Tensor

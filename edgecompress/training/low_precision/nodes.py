@@ -8,7 +8,8 @@ Straight-through: the gradient passes a rounding unchanged where the value was i
 where it was cut off at the end of the grid. A factor that was cut off is a parameter and has to
 find its way back: its gradient is zero only where descent would move it further out.
 
-Source: Bengio et al. 2013 (straight-through estimator); Hubara et al. 2016 (zero out of range).
+Source: Bengio et al. 2013 (straight-through estimator); zero out of range: the derivative of the
+cut-off, which is no rounding.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class PreciseOptimizer(torch.optim.Optimizer):
         options: Widths.
         seed: Of stochastic rounding. Its stream is part of ``state_dict``.
 
-    Source: masters with stochastic rounding: Gupta et al. 2015; arXiv 2104.03420 (2021).
+    Source: fixed point of 16 bits with stochastic rounding: Gupta et al. 2015.
     """
 
     def __init__(

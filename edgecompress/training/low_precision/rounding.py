@@ -44,8 +44,8 @@ def peak_of(x: Tensor) -> float:
 def fitting_exponent(peak: float, bits: int) -> int:
     """The finest grid that reaches ``peak``: ceil(log2(peak / largest code)); 0 for a peak of 0.
 
-    Source: arXiv 2104.03420 (2021), power-of-two scales; 0 keeps an all-zero tensor (a fresh bias)
-    from a scale of zero.
+    Source: a choice: a scale that is a power of two is a shift; 0 keeps an all-zero tensor (a fresh
+    bias) from a scale of zero.
     """
     if peak == 0 or not isfinite(peak):
         return 0
