@@ -76,26 +76,23 @@ class Setting:
 
 
 def settings_of(part: str, method: str, *, choosing: bool) -> tuple[Setting, ...]:
-    """What is chosen from; runs to choose by are shorter where a method is slow."""
-    images, points = part == "classifier", POINTS.get(part, 0)
+    """What is chosen from, at equal costs; runs to choose by are shorter where a method is slow."""
+    points = POINTS.get(part, 0)
+    share = 5 if choosing else 1
     match method:
         case "back-propagation":
-            steps = {"classifier": 2000, "heat": 1000, "hjb": 400}[part]
-            rates = (2e-3, 5e-3, 1e-2, 2e-2)
+            steps = {"classifier": 2000, "heat": 600, "hjb": 250}[part]
+            rates = (5e-3, 1e-2, 2e-2, 5e-2) if part == "classifier" else (5e-3, 2e-2)
             return tuple(Setting(steps=steps, rate=r, batch=points or 128) for r in rates)
+        case "subspace" if part == "classifier":
+            images = 512_000 // share
+            return tuple(Setting(steps=images // b, rate=1.0, batch=b) for b in (512, 1024))
         case "subspace":
-            steps = {"classifier": 400, "heat": 150, "hjb": 100}[part]
-            batches = (512, 1024) if images else (points,)
-            return tuple(
-                Setting(steps=steps // (4 if choosing and images else 1), rate=1.0, batch=b)
-                for b in batches
-            )
+            return (Setting(steps={"heat": 100, "hjb": 40}[part], rate=1.0, batch=points),)
         case _:
-            steps = {"classifier": 800, "heat": 100, "hjb": 60}[part]
-            return tuple(
-                Setting(steps=steps // (4 if choosing else 1), rate=r, batch=points or 512)
-                for r in (5e-3, 1e-2, 2e-2)
-            )
+            steps = {"classifier": 800, "heat": 100, "hjb": 60}[part] // share
+            rates = (5e-3, 1e-2, 2e-2)
+            return tuple(Setting(steps=steps, rate=r, batch=points or 512) for r in rates)
 
 
 def classifier(generator: torch.Generator) -> nn.Module:

@@ -26,6 +26,8 @@ from torch import nn
 from edgecompress.training.factorized import load_format
 from edgecompress.training.factorized.base import Factorization
 from edgecompress.training.factorized.folding import Folding
+from edgecompress.training.factorized.kron import kron_multiply
+from edgecompress.training.factorized.ttm import TensorTrainMatrix
 from edgecompress.training.factorized.two_sided import TwoSided
 
 RESULTS = Path(__file__).parent / "results" / "layer_speed.json"
@@ -33,6 +35,7 @@ BATCHES = (1, 4, 16, 64, 256)
 LAYERS: tuple[tuple[str, Folding, int], ...] = (
     ("tt", Folding((16, 32), (28, 28)), 20),
     ("ttm", Folding((16, 32), (28, 28)), 8),
+    ("ttm", Folding((64, 8), (7, 112)), 5),
     ("cp", Folding((16, 32), (28, 28)), 50),
     ("tucker", Folding((16, 32), (28, 28)), 10),
     ("tt", Folding((32, 64), (64, 32)), 32),
@@ -47,9 +50,12 @@ class Spread:
     median_us: float
 
 
-def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Spread]:
-    """Each call once a round, in an order drawn anew, so that all see the same machine and the same
-    caches."""
+def interleaved(
+    calls: Mapping[str, Callable[[], object]], rounds: int, warm: int = 1, repeats: int = 3
+) -> dict[str, Spread]:
+    """All calls in turn, in an order drawn anew each round, so that all see the same machine; a
+    call is repeated within its turn, as steps of a training are, and its first ones do not count.
+    """
     for call in calls.values():
         for _ in range(10):
             call()
@@ -58,9 +64,12 @@ def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[
     for _ in range(rounds):
         turns.shuffle(order)
         for name, call in order:
-            start = time.process_time_ns()
-            call()
-            times[name].append((time.process_time_ns() - start) / 1e3)
+            for _ in range(warm):
+                call()
+            for _ in range(repeats):
+                start = time.thread_time_ns()
+                call()
+                times[name].append((time.thread_time_ns() - start) / 1e3)
     return {
         name: Spread(round(sorted(taken)[len(taken) // 10], 1), round(median(taken), 1))
         for name, taken in times.items()
@@ -73,17 +82,42 @@ def variants(kind: str, folding: Folding, rank: int, batch: int) -> dict[str, nn
     made: dict[str, nn.Module] = {"dense": nn.Linear(inner, out)}
     factors = _factors(kind, folding, rank)
     made["as chosen"] = _Layer(factors)
-    if not isinstance(factors, TwoSided):
-        return made
     for order in factors.orders(folding, factors.ranks, batch):
-        for keep in (False,) if order.name == "rebuild" else (False, True):
-            name = f"{order.name}, {'kept' if keep else 'recomputed'}"
-            made[name] = _Layer(_forced(_factors(kind, folding, rank), order.name, keep))
+        for kept in KEPT[order.name]:
+            layer = _factors(kind, folding, rank)
+            if isinstance(layer, TwoSided):
+                made[f"{order.name}, {kept}"] = _Layer(_forced(layer, order.name, kept))
+            elif isinstance(layer, TensorTrainMatrix) and len(folding.rows) == 2:
+                keep = kept != "recomputed"
+                made[f"{order.name}, {kept}"] = _Layer(_Kronecker(layer, order.name, keep))
     return made
 
 
+KEPT = {
+    "fused": ("recomputed", "narrow state kept", "halves kept"),
+    "pieces": ("recomputed", "states kept"),
+    "columns": ("recomputed",),
+    "rebuild": ("recomputed",),
+    "last-first": ("recomputed", "state kept"),
+    "first-first": ("recomputed",),
+}
+
+
+class _Kronecker(nn.Module):
+    """Two paired cores in a given order."""
+
+    def __init__(self, factors: TensorTrainMatrix, order: str, keep: bool) -> None:
+        super().__init__()
+        self.factors, self.order, self.keep = factors, order, keep
+        self.folding = factors.folding
+
+    def multiply(self, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        first, last = self.factors.factors()
+        return kron_multiply(x, bias, first, last, self.order, keep=self.keep)
+
+
 class _Layer(nn.Module):
-    def __init__(self, factors: Factorization) -> None:
+    def __init__(self, factors: Factorization | _Kronecker) -> None:
         super().__init__()
         self.factors, self.bias = factors, nn.Parameter(torch.zeros(factors.folding.shape[0]))
 
@@ -98,14 +132,15 @@ def _factors(kind: str, folding: Folding, rank: int) -> Factorization:
     return made
 
 
-def _forced(factors: Factorization, order: str, keep: bool) -> Factorization:
+def _forced(factors: Factorization, order: str, kept: str) -> Factorization:
     cls = type(factors)
     routes: dict[int, Any] = {}
+    way = {"order": order, "keep": kept != "recomputed", "whole": kept == "halves kept"}
 
     class Forced(cls):  # type: ignore[misc, valid-type]
         def route(self, batch: int) -> Any:
             if batch not in routes:
-                routes[batch] = dataclasses.replace(super().route(batch), order=order, keep=keep)
+                routes[batch] = dataclasses.replace(super().route(batch), **way)
             return routes[batch]
 
     factors.__class__ = Forced
@@ -131,7 +166,7 @@ def measure(kind: str, folding: Folding, rank: int, batch: int, rounds: int) -> 
     order = "its own"
     if isinstance(chosen, _Layer) and isinstance(chosen.factors, TwoSided):
         route = chosen.factors.route(batch)
-        order = f"{route.order}, {'kept' if route.keep else 'recomputed'}"
+        order = f"{route.order}{', kept' if route.keep or route.whole else ''}"
     return {
         "format": kind,
         "rows": folding.rows,

@@ -15,20 +15,22 @@ from edgecompress.training.factorized.ttm import TensorTrainMatrix
 CRITEO_KAGGLE_LARGEST = (10_131_227, 8_351_593, 7_046_547, 5_461_306, 2_202_608)
 """Rows of the five largest tables of Criteo's display advertising challenge.
 
-Source: Kaggle data set of 2014 as counted by the reference preparation of the deep learning
-recommendation model (table sizes 1460, 583, 10131227, 2202608, ... in its published settings).
+Source: Kaggle data set of 2014 as numbered by github.com/facebookresearch/dlrm (Naumov et al.
+2019); its 26 table sizes are listed in github.com/Oneflow-Inc/models, RecommenderSystems/dcn.
 """
 CLICK_SHARE = 0.256
 """Source: share of clicks in the training data of the same challenge."""
 MAIN_EFFECT = 2.0
 """Weight of a category by itself, against 1 for its interaction with the features.
 
-Source: a choice; in click data categories by themselves say most.
+Source: a choice; with five tables main effects are then about half of the logit's variance.
 """
 COMMON_SHARE = 0.5
 """Share of a slice's variance that all slices of a core share.
 
-Source: a choice; without it a table is a parity of its digits, where no digit says anything alone.
+Source: a choice. Of the variance of an entry over the rows of three cores it makes 1/8 the same
+everywhere, 3/8 sums over single digits, 3/8 over pairs of digits and 1/8 over all three; 0 would
+leave only the last, which is far harder to learn and of which nothing is claimed here.
 """
 PROBES = 16384
 
@@ -58,7 +60,12 @@ class ClickModel:
         features: Dense features, standard normal.
         spread: Standard deviation of the logit.
 
-    Categories follow a power law of exponent 1, most frequent rows scattered over the table.
+    A factorization machine whose vectors are rows of tables of low tensor-train rank, with one more
+    vector z that is affine in the features. Categories follow a power law of exponent 1, most
+    frequent rows scattered over the table, and say nothing about each other or the features. What
+    is drawn from it shows whether a truth of low rank is found, and nothing about real clicks.
+
+    Source: Rendle 2010 (factorization machines).
     """
 
     def __init__(

@@ -43,25 +43,43 @@ OPERATORS = {
 }
 
 
+def tensorized(formats: dict[str, str]) -> nn.Module:
+    """The network with a format for each layer."""
+    net = Net()
+    rules = tuple(LayerRule(match=layer, format=name) for layer, name in formats.items())
+    assert len(tensorize(net, TensorizeOptions(rules=rules), generator=generator()).tensorized) == 5
+    return net
+
+
 @pytest.mark.parametrize("name", format_names())
-def test_a_plain_network_agrees_and_exports_without_einsum(name: str) -> None:
+def test_a_plain_network_agrees(name: str) -> None:
+    kernels = "tt" if name == "ttm" else name
+    net = tensorized({"conv": kernels, "point": kernels, "*": name})
+    x = torch.randn(2, 8, 8, 8, generator=generator())
+    plain = plain_network(net)
+    torch.testing.assert_close(plain(x).detach(), net(x).detach(), rtol=1e-5, atol=1e-5)
+    assert any(isinstance(part, Table) for part in plain.modules())
+
+
+@pytest.mark.parametrize(
+    "formats",
+    [
+        {"conv": "tucker", "point": "tt", "hidden": "ttm", "table": "cp", "out": "tt"},
+        {"conv": "cp", "point": "cp", "hidden": "tucker", "table": "ttm", "out": "cp"},
+    ],
+    ids=str,
+)
+def test_a_plain_network_exports_without_einsum(formats: dict[str, str]) -> None:
     onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     from edgecompress.training.export import export_module
 
-    net = Net()
-    rules = (LayerRule(match="conv", format="tt"), LayerRule(match="point", format="tt"))
-    options = TensorizeOptions(format=name, rules=rules if name == "ttm" else ())
-    assert len(tensorize(net, options, generator=generator()).tensorized) == 5
+    net = tensorized(formats)
     x = torch.randn(2, 8, 8, 8, generator=generator())
-    plain = plain_network(net)
-    expected = net(x).detach()
-    torch.testing.assert_close(plain(x).detach(), expected, rtol=1e-5, atol=1e-5)
-    assert any(isinstance(part, Table) for part in plain.modules())
-    data = export_module(plain, tuple(x.shape), where="test")
+    data = export_module(plain_network(net), tuple(x.shape), where="test")
     assert {node.op_type for node in onnx.load_from_string(data).graph.node} <= OPERATORS
     session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"input": x.numpy()})
-    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(torch.from_numpy(found), net(x).detach(), rtol=1e-5, atol=1e-5)
 
 
 def test_factors_of_many_cores_become_two_products() -> None:

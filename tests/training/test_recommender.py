@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
+from torch import nn
+from torch.autograd import gradcheck
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from edgecompress.core.errors import ConfigurationInvalid, DataInvalid
@@ -53,6 +55,19 @@ def test_logit_is_the_published_interaction() -> None:
     torch.testing.assert_close(network(dense, rows), expected)
 
 
+def test_gradients_of_the_interaction() -> None:
+    """Against differences, for all inputs and weights."""
+    network = built(5, 4, 3, width=4, bottom=(6,), top=()).double()
+    rows = torch.tensor([[4, 3, 0], [0, 3, 2]])
+    dense = torch.randn(2, 13, dtype=torch.float64, requires_grad=True)
+    weights = tuple(network.parameters())
+    assert gradcheck(lambda x, *_: network(x, rows), (dense, *weights))
+
+
+def test_without_hidden_widths_the_logit_is_linear_in_the_products() -> None:
+    assert [type(layer) for layer in built(20, 30, top=()).top] == [nn.Linear]
+
+
 def test_large_tables_wait_for_their_factors() -> None:
     network = built(*CRITEO_KAGGLE_LARGEST, 1000, width=128)
     assert [table.weight.is_meta for table in network.tables] == [True] * 5 + [False]
@@ -72,6 +87,18 @@ def test_refuses_other_samples() -> None:
         build(picture, torch.Generator())
     with pytest.raises(ConfigurationInvalid, match="must be at least 1"):
         build(sample(5), torch.Generator(), width=0)
+
+
+def test_logit_is_a_factorization_machine() -> None:
+    """Rendle 2010 with every pair written out, from the dense tables in NumPy."""
+    truth = small_truth()
+    drawn = truth.draw(50, torch.Generator().manual_seed(3))
+    tables = [table.dense().numpy() for table in truth.tables]
+    rows = [table[drawn.categories[:, k].numpy()] for k, table in enumerate(tables)]
+    vector = truth.mean.numpy() + drawn.features.numpy() @ truth.mix.numpy()
+    terms = (vector * rows[0]).sum(1) + (vector * rows[1]).sum(1) + (rows[0] * rows[1]).sum(1)
+    logits = truth.offset + truth.scale * terms
+    np.testing.assert_allclose(drawn.probability, 1 / (1 + np.exp(-logits)), atol=1e-5)
 
 
 def test_clicks_follow_the_probability() -> None:

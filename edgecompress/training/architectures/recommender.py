@@ -57,7 +57,7 @@ class Recommender(nn.Module):
 
 
 class _Grams(torch.autograd.Function):
-    """(n, k, w) -> (n, k, k), all products of rows; both of the factors' gradients in one product."""
+    """All products of rows, (n, k, w) -> (n, k, k); going back, one product serves both sides."""
 
     @staticmethod
     def forward(ctx: Any, vectors: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def build(
         generator: Of the weights.
         width: Of a row of a table.
         bottom: Hidden widths for the dense features.
-        top: Hidden widths before the logit.
+        top: Hidden widths before the logit; none: the logit is linear in the products.
 
     Tables above `DEFERRED_ENTRIES` have no memory until they are tensorized.
 

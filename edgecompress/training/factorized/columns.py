@@ -73,7 +73,7 @@ class _ThroughColumns(torch.autograd.Function):
         merged, outermost, behind, last = factors
         y = x.new_empty(x.shape[0], behind.shape[0] * last.shape[0])
         size = _block(x, factors)
-        for part, into in zip(x.split(size), y.split(size), strict=True):
+        for part, into in zip(torch.split(x, size), torch.split(y, size), strict=True):
             z = _inner(part, merged, outermost)
             spread = (z.unsqueeze(1) * behind).view(-1, z.shape[1])
             torch.mm(spread, last.t(), out=into.view(-1, last.shape[0]))
@@ -83,16 +83,17 @@ class _ThroughColumns(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Gradients:
         x, *factors = ctx.saved_tensors
         size = _block(x, factors)
-        pairs = zip(x.split(size), gradient.split(size), strict=True)
+        pairs = zip(torch.split(x, size), torch.split(gradient, size), strict=True)
         parts = [_back(*pair, factors, inner_too=ctx.needs_input_grad[0]) for pair in pairs]
-        dx = torch.cat([part[0] for part in parts]) if ctx.needs_input_grad[0] else None
-        sums = [_total([part[k] for part in parts]) for k in range(1, 5)]
+        rows = [row for row, _ in parts if row is not None]
+        dx = torch.cat(rows) if rows else None
+        sums = [_total([shares[k] for _, shares in parts]) for k in range(4)]
         db = gradient.sum(0) if ctx.needs_input_grad[1] else None
         return dx, db, sums[0], sums[1], sums[2], sums[3]
 
 
 def _block(x: Tensor, factors: Sequence[Tensor]) -> int:
-    merged, outermost, behind, last = factors
+    _, outermost, behind, last = factors
     shape = (behind.shape[0] * last.shape[0], x.shape[1])
     return block_rows(shape, (last.shape[0], outermost.shape[0]), x.shape[0])
 
@@ -118,7 +119,7 @@ def _inner(x: Tensor, merged: Tensor, outermost: Tensor) -> Tensor:
 
 def _back(
     x: Tensor, gradient: Tensor, factors: Sequence[Tensor], *, inner_too: bool
-) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor | None, tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Gradients of some rows of x, if wanted, and their share in those of the factors."""
     merged, outermost, behind, last = factors
     rank = last.shape[1]
@@ -137,4 +138,4 @@ def _back(
     d_state = (dz.unsqueeze(1) * merged).view(-1, rank)
     d_outermost = torch.mm(x.reshape(-1, outermost.shape[0]).t(), d_state)
     dx = torch.mm(d_state, outermost.t()).view(x.shape) if inner_too else None
-    return dx, d_merged, d_outermost, d_behind, d_last
+    return dx, (d_merged, d_outermost, d_behind, d_last)

@@ -27,19 +27,21 @@ CHAIN_PRICE = 2
 """A MAC of the core-by-core order counts so many times: its products are small and batched.
 
 Source: a choice near what benchmarks/training/layer_speed.py measures for one layer, a tensor
-train of rank 20 for 784-512: core by core is ahead at batch 1, two halves from batch 16 up.
+train of rank 20 for 784-512 (both are alike at batch 1, two halves are ahead from batch 4 up) and
+of rank 32 for 2048-2048 (core by core is ahead up to batch 16).
 """
-KEPT_SHARE = 16
-"""States are kept for the backward pass when they are under 1/16 of what is kept anyway.
+KEPT_SHARE = 8
+"""x A is kept for the backward pass when it is under 1/8 of x.
 
-Source: at 784-512, rank 20, batch 64 keeping x A costs 2.6 % of the activations and saves a sixth
-of the layer's MACs.
+Source: measured: benchmarks/training/layer_speed.py; CP of rank 50 for 784-512 at batch 64 needs a
+tenth less time so; x A is a sixteenth of x.
 """
 HELD_SHARE = 2
-"""Merged halves are kept for the backward pass when they are under 1/2 of what the layer holds.
+"""Merged halves, or the states of a chain, are kept for the backward pass when they are under 1/2
+of what the layer holds.
 
-Source: measured: benchmarks/training/layer_speed.py; a training step of a tensor train of rank 20
-for 784-512-10 at batch 64 needs 5 % more memory so, and a seventh less time.
+Source: measured: benchmarks/training/layer_speed.py; a training step of a tensor train of rank
+20 for 784-512-10 at batch 64 needs 5 % more memory so, and a seventh less time.
 """
 
 
@@ -66,9 +68,9 @@ def _price(order: Order) -> int:
     return order.macs * (CHAIN_PRICE if order.name == "pieces" else 1)
 
 
-def keeps(states: int, rows: int, inner: int, count: int) -> bool:
-    """Whether so many numbers of state are few beside x (rows, inner) and the cores."""
-    return states * KEPT_SHARE <= rows * inner + count
+def keeps(states: int, rows: int, inner: int) -> bool:
+    """Whether so many numbers of state are few beside x (rows, inner)."""
+    return states * KEPT_SHARE <= rows * inner
 
 
 def keeps_halves(shape: Shape, widths: tuple[int, int, bool], count: int, batch: int) -> bool:
@@ -104,32 +106,32 @@ def fused_order(
     if keeps_halves(shape, widths, count, batch):
         saved = merged + (states if middle else batch * left)
         return Order("fused", macs, saved, max(inner * left, right * out) + states)
-    saved = batch * left if keeps(batch * left, batch, inner, 0) else 0
+    saved = batch * left if keeps(batch * left, batch, inner) else 0
     return Order("fused", macs, saved, 2 * max(inner * left, right * out) + states)
 
 
 def chain_order(steps: Sequence[Step], shape: Shape, batch: int) -> Order:
-    """Core by core."""
+    """Core by core; all states are kept where they are few beside what the layer holds."""
     macs, sizes = chain_sizes(steps, batch, shape[1])
     count = sum(step.rows * step.columns for step in steps)
     states = sum(sizes[:-1])
-    saved = states if keeps(states, batch, shape[1], count) else 0
-    widest = max((sum(pair) for pair in pairwise(sizes)), default=0)
-    return Order("pieces", macs, saved, widest if saved else states + widest)
+    kept = states * HELD_SHARE <= held_numbers(shape[1], count, batch)
+    widest = max((sum(pair) for pair in pairwise((0, *sizes[:-1]))), default=0)
+    return Order("pieces", macs, states if kept else 0, widest if kept else states + widest)
 
 
 def rebuild_order(
     folding: Folding, widths: tuple[int, int, bool], merging: int, batch: int
 ) -> Order:
-    """The dense weight, made for every pass; autograd keeps it and the halves, and going back has
-    gradients of both and products beside them."""
+    """The dense weight, made for the pass, forgotten, and made again going back, with gradients of
+    it and the halves and products beside them."""
     out, inner = folding.shape[:2]
     left, right, middle = widths
     entries = folding.entries
     narrow = min(left, right) if middle else left
     halves = inner * left + right * out * prod(folding.kernel)
     making = merging + narrow * entries + (left * right * max(inner, out) if middle else 0)
-    return Order("rebuild", making + batch * entries, entries + halves, 2 * (entries + halves))
+    return Order("rebuild", making + batch * entries, 0, 3 * (entries + halves))
 
 
 def start_ranks(

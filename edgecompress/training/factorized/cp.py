@@ -20,19 +20,22 @@ from edgecompress.training.factorized.linalg import cp_als, equal_norms
 from edgecompress.training.factorized.pieces import Lookup, Piece, Product
 from edgecompress.training.factorized.two_sided import TwoSided, Widths
 
-BLOCK = 8
-"""Rows of a partial product that the backward pass multiplies at once, to need less memory."""
-
 
 @dataclass(frozen=True, slots=True)
 class KhatriRao:
-    """Factors (n, rank) merged to (n1 ... np, rank), column by column."""
+    """Factors (n, rank) merged to (n1 ... np, rank), column by column.
+
+    Matrices are views of (rank, n1 ... np), so that going back is one product for each column.
+    """
+
+    rank_first: ClassVar[bool] = True
 
     def merge(self, cores: Sequence[Tensor]) -> list[Tensor]:
         """From the left."""
         states = [cores[0]]
         for core in cores[1:]:
-            states.append((states[-1][:, None] * core).reshape(-1, core.shape[1]))
+            state = states[-1].mT.unsqueeze(2) * core.mT.unsqueeze(1)
+            states.append(state.reshape(core.shape[1], -1).mT)
         return states
 
     def spread(
@@ -41,13 +44,10 @@ class KhatriRao:
         """From the right."""
         gradients = []
         for core, before in zip(reversed(cores[1:]), reversed(partial), strict=True):
-            gradient = gradient.reshape(before.shape[0], *core.shape)
-            blocks = zip(torch.split(gradient, BLOCK), torch.split(before, BLOCK), strict=True)
-            parts = [(block * state[:, None]).sum(0) for block, state in blocks]
-            gradients.append(parts[0] if len(parts) == 1 else torch.stack(parts).sum(0))
-            gradient = (
-                (gradient * core).sum(1) if torch.is_grad_enabled() else _folded(gradient, core)
-            )
+            blocks = gradient.mT.reshape(core.shape[1], before.shape[0], core.shape[0])
+            ahead, own = before.mT.unsqueeze(1), core.mT.unsqueeze(2)
+            gradients.append(torch.bmm(ahead, blocks).squeeze(1).mT)
+            gradient = torch.bmm(blocks, own).squeeze(2).mT
         return [gradient, *reversed(gradients)]
 
 
@@ -56,11 +56,6 @@ def _two(factors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     if len(factors) == 1:
         return factors[0].new_ones(1, factors[0].shape[1]), factors[0]
     return KhatriRao().merge(factors[:-1])[-1], factors[-1]
-
-
-def _folded(gradient: Tensor, core: Tensor) -> Tensor:
-    """Sum over the core's mode, in the place of the gradient."""
-    return gradient.mul_(core).sum(1)
 
 
 class CanonicalPolyadic(TwoSided):

@@ -16,6 +16,11 @@ class Half(Protocol):
     Both are written in ordinary operations, so they can be differentiated again.
     """
 
+    @property
+    def rank_first(self) -> bool:
+        """Whether the matrix and its gradient lie in memory with the rank's axis first."""
+        ...
+
     def merge(self, cores: Sequence[Tensor]) -> list[Tensor]:
         """Partial results; the last one is the matrix: (in, rank) or (rank, out)."""
         ...
@@ -35,6 +40,11 @@ class Flipped:
     """The transpose of another half: makes (rank, out) of (out, rank)."""
 
     half: Half
+
+    @property
+    def rank_first(self) -> bool:
+        """As the other half; (rank, out) is then an ordinary matrix."""
+        return self.half.rank_first
 
     def merge(self, cores: Sequence[Tensor]) -> list[Tensor]:
         """The other half's, the matrix transposed."""
@@ -117,10 +127,15 @@ class _ThroughHalves(torch.autograd.Function):
             a = None  # free for what follows
         d_ahead: list[Tensor | None] = [None] * len(ahead)
         if any(needed[: halves.split]):
-            d_ahead = [*halves.left.spread(ahead, left, rows.mT @ d_inner)]
+            d_ahead = [*halves.left.spread(ahead, left, _left(halves, rows, d_inner))]
         dx = None if a is None else (d_inner @ a.mT).reshape(x.shape)
         db = dy.sum(0) if ctx.has_bias and ctx.needs_input_grad[1] else None
         return dx, db, None, None, *d_ahead, *d_behind, *d_middle
+
+
+def _left(halves: Halves, rows: Tensor, d_inner: Tensor) -> Tensor:
+    """Gradient of A, (in, left)."""
+    return (d_inner.mT @ rows).mT if halves.left.rank_first else rows.mT @ d_inner
 
 
 def _right(

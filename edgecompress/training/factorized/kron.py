@@ -105,13 +105,13 @@ def _bias(ctx: Any, gradient: Tensor) -> Tensor | None:
 def _keeping(x: Tensor, bias: Tensor | None, first: Tensor, last: Tensor) -> Tensor:
     """As `_LastFirst`, in operations that autograd knows."""
     _, j1, i1, rank = first.shape
-    _, j2, i2, _ = last.shape
+    j2 = last.shape[1]
     inner = _fronted(_to_last(x, last), i1 * rank, j2)
     y = torch.mm(first.reshape(j1, i1 * rank), inner)
-    y = y.view(j1, -1, j2).transpose(0, 1).reshape(-1, j1 * j2)
+    y = y.view(j1, -1, j2).transpose(0, 1).reshape(-1, j1 * j2).contiguous()
     if bias is None:
         return y
-    return y.add_(bias) if x.shape[0] > 1 else y + bias  # of one row y is a view
+    return y + bias if y._is_view() else y.add_(bias)
 
 
 class _LastFirst(torch.autograd.Function):
@@ -238,7 +238,7 @@ class _Rebuilt(torch.autograd.Function):
 def _parts(first: Tensor, y: Tensor, j2: int) -> list[tuple[Tensor, Tensor]]:
     """Rows of the first core, and the columns of y that they make."""
     size = -(-first.shape[1] // PARTS)
-    return list(zip(first.split(size, 1), y.split(size * j2, 1), strict=True))
+    return list(zip(torch.split(first, size, 1), torch.split(y, size * j2, 1), strict=True))
 
 
 FUNCTIONS: dict[str, type[torch.autograd.Function]] = {

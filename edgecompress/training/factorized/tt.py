@@ -24,6 +24,8 @@ from edgecompress.training.factorized.two_sided import TwoSided, Widths
 class TrainLeft:
     """Cores (r, n, r'), the first r is 1, merged to (n1 ... np, r')."""
 
+    rank_first: ClassVar[bool] = False
+
     def merge(self, cores: Sequence[Tensor]) -> list[Tensor]:
         """From the left."""
         state = cores[0].reshape(-1, cores[0].shape[2])
@@ -50,6 +52,8 @@ class TrainLeft:
 @dataclass(frozen=True, slots=True)
 class TrainRight:
     """Cores (r, n, r'), the last r' is 1, merged to (r, n1 ... nq)."""
+
+    rank_first: ClassVar[bool] = False
 
     def merge(self, cores: Sequence[Tensor]) -> list[Tensor]:
         """From the right."""

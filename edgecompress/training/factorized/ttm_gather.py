@@ -36,12 +36,16 @@ def merge_small(cores: Sequence[Tensor], tokens: int) -> list[Tensor]:
 def gather_table(cores: Sequence[Tensor], rows: Tensor) -> Tensor:
     """Rows of the table (r, v, e, r') ... by index: (...) -> (..., width).
 
-    Every distinct index is computed once; autograd keeps the indices and the cores only. Where
-    indices have no values (meta tensors) all count as distinct: an upper bound.
+    Every distinct index is computed once; autograd keeps the indices and the cores only. A table
+    of fewer rows than are asked for is made. Where indices have no values (meta tensors) all count
+    as distinct: an upper bound.
     """
     flat = rows.reshape(-1)
     distinct, inverse = (flat, flat) if rows.is_meta else torch.unique(flat, return_inverse=True)
     merged = merge_small(cores, distinct.numel())
+    if len(merged) == 1:
+        table = merged[0].reshape(merged[0].shape[1:3])
+        return table.index_select(0, flat).view(*rows.shape, table.shape[1])
     found = cast(Tensor, _Chain.apply(distinct, *merged))  # type: ignore[no-untyped-call]
     return found.index_select(0, inverse).view(*rows.shape, found.shape[1])
 
@@ -60,7 +64,7 @@ class _Chain(torch.autograd.Function):
         rows, *cores = ctx.saved_tensors
         digits = _digits(rows, cores)
         slices = _slices(digits, cores)
-        states = _states(slices[:-1]) if len(slices) > 1 else []
+        states = _states(slices[:-1])
         d_cores: list[Tensor] = []
         gradient = gradient.T.contiguous().unsqueeze(1)
         for k in range(len(cores) - 1, 0, -1):
@@ -95,8 +99,9 @@ def _states(slices: Sequence[Tensor]) -> list[Tensor]:
     """After each core: (columns so far, r, n)."""
     states = [slices[0].squeeze(0)]
     for own in slices[1:]:
+        _, columns, right, count = own.shape
         state = _products(states[-1], own.flatten(1, 2))
-        states.append(state.unflatten(1, own.shape[1:3]).flatten(0, 1))
+        states.append(state.reshape(state.shape[0] * columns, right, count))
     return states
 
 

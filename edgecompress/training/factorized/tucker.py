@@ -24,6 +24,8 @@ from edgecompress.training.factorized.two_sided import TwoSided, Widths
 class Kronecker:
     """Factors (n, r) merged to (n1 ... np, r1 ... rp)."""
 
+    rank_first: ClassVar[bool] = False
+
     def merge(self, cores: Sequence[Tensor]) -> list[Tensor]:
         """From the left."""
         states = [cores[0]]

@@ -18,7 +18,6 @@ from edgecompress.core.arrays import Shape
 from edgecompress.training.factorized.base import Factorization, Order
 from edgecompress.training.factorized.chain import Step, through_chain
 from edgecompress.training.factorized.costs import (
-    KEPT_SHARE,
     chain_order,
     cheapest,
     core_count,
@@ -283,8 +282,8 @@ def _route(kind: type[TwoSided], folding: Folding, ranks: Shape, batch: int) -> 
     whole = not folding.kernel and keeps_halves(folding.shape, widths, count, batch)
     split = len(folding.columns)
     if order.name == "fused":
-        keep = keeps(batch * widths[0], batch, folding.shape[1], 0)
+        keep = keeps(batch * widths[0], batch, folding.shape[1])
     else:
-        keep = order.saved > 0 and order.saved * KEPT_SHARE <= batch * folding.shape[1] + count
+        keep = order.saved > 0
     steps = () if folding.kernel else kind.steps(folding, ranks)
     return Route(order.name, keep, Halves(left, right, split, widths[2]), steps, whole)
