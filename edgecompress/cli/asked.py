@@ -86,7 +86,14 @@ class Asked:
     @property
     def inputs(self) -> tuple[str | None, ...]:
         """Files that are read and must not be overwritten."""
-        return self.model, self.data, self.test_data, self.recipe, self.plan
+        return (
+            self.model,
+            self.data,
+            self.test_data,
+            self.recipe,
+            self.plan,
+            *(target for target in self.targets if Path(target).is_file()),
+        )
 
     @property
     def plan_file(self) -> str:

@@ -86,7 +86,9 @@ class PrecisionOptions:
         state_bits: Of an entry of the optimiser's state: 32 (float) or 16 (bfloat16).
         rounding: Of factors and gradients.
         wide_share: Share of the steps, at the start, in which factors are 8 bits wide; of no effect
-            without masters, as the parameters are the codes then.
+            without masters, as the parameters are the codes then. Three quarters: of 0, a half and
+            three quarters it left the least training loss on Fashion-MNIST, one run each; accuracy
+            on 10,000 held-back images differed by less than runs do.
     """
 
     factor_bits: int = 4

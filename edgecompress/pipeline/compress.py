@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edgecompress.core.errors import (
-    InputOutputFailed,
     Unsupported,
     UsageError,
     VerificationFailed,
@@ -37,6 +35,7 @@ from edgecompress.pipeline.estimate import estimate_latency
 from edgecompress.pipeline.evaluate import compare_files
 from edgecompress.pipeline.gates import check_compression, check_gates
 from edgecompress.pipeline.heal import admit
+from edgecompress.pipeline.outputs import check_output
 from edgecompress.pipeline.plan_file import load_plan
 from edgecompress.pipeline.preprocess import parse_preprocess
 from edgecompress.pipeline.replay import check_data, check_model, follow
@@ -61,7 +60,17 @@ def run_compress(request: CompressRequest) -> tuple[CompressionReport, Plan]:
     Raises:
         EdgeCompressError: Of the class that says what went wrong; then nothing is written.
     """
-    _check_output(request)
+    check_output(
+        request.output,
+        inputs=(
+            request.model,
+            request.data,
+            request.test_data,
+            request.plan,
+            *request.targets,
+        ),
+        force=request.force,
+    )
     replayed = load_plan(request.plan) if request.plan else None
     if replayed is not None:
         request = follow(request, replayed)
@@ -108,23 +117,6 @@ def run_compress(request: CompressRequest) -> tuple[CompressionReport, Plan]:
     )
     plan = _plan(request, file, outcome, samples)
     return replace(report, gates=check_compression(request.gates, report)), plan
-
-
-def _check_output(request: CompressRequest) -> None:
-    """Refuse an output that cannot be, before any work is done."""
-    path = request.output
-    if not path.parent.is_dir():
-        raise InputOutputFailed("the folder does not exist", where=str(path.parent))
-    if not os.access(path.parent, os.W_OK):
-        raise InputOutputFailed("the folder cannot be written", where=str(path.parent))
-    if path.is_dir():
-        raise InputOutputFailed("the output is a folder", where=str(path))
-    if path.exists() and request.model.exists() and path.samefile(request.model):
-        raise InputOutputFailed(
-            "the output is the input, which is never overwritten", where=str(path)
-        )
-    if path.exists() and not request.force:
-        raise InputOutputFailed("the output exists", where=str(path), hint="--force overwrites it")
 
 
 def _check_something(model: Model) -> None:

@@ -8,11 +8,12 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from edgecompress.core.errors import ConfigurationInvalid, InputOutputFailed, UsageError
+from edgecompress.core.errors import ConfigurationInvalid, UsageError
 from edgecompress.core.options import Gates
 from edgecompress.core.training_report import TrainingReport
 from edgecompress.graph.hashing import file_fact
 from edgecompress.pipeline.gates import check_gates
+from edgecompress.pipeline.outputs import check_checkpoint, check_output
 from edgecompress.pipeline.preprocess import parse_preprocess
 from edgecompress.pipeline.train_account import Trained, training_report
 from edgecompress.pipeline.train_lesson import Lesson, read_lesson, read_test
@@ -35,13 +36,13 @@ def run_train(request: TrainRequest) -> TrainingReport | None:
         EdgeCompressError: Of the class that says what went wrong; then nothing is written.
     """
     began = time.monotonic()
+    check_files(request)
     prepare_torch()
     from edgecompress.training.assemble import check_formats, parameter_count
     from edgecompress.training.distributed import is_first_process
     from edgecompress.training.loop import train_network
     from edgecompress.training.progress import RunOptions
 
-    _check_output(request)
     check_formats(request.options.tensorize)
     preprocess = parse_preprocess(request.preprocess)
     read, lesson = read_lesson(request, preprocess)
@@ -117,17 +118,21 @@ def _resumed(request: TrainRequest) -> int:
     return 0 if state is None else int(state["place"]["epoch"])
 
 
-def _check_output(request: TrainRequest) -> None:
-    """Refuse an output that cannot be, before any work is done."""
-    path = request.output
-    if not path.parent.is_dir():
-        raise InputOutputFailed("the folder does not exist", where=str(path.parent))
-    if not os.access(path.parent, os.W_OK):
-        raise InputOutputFailed("the folder cannot be written", where=str(path.parent))
-    if path.is_dir():
-        raise InputOutputFailed("the output is a folder", where=str(path))
-    if path.exists() and not request.force:
-        raise InputOutputFailed("the output exists", where=str(path), hint="--force overwrites it")
+def check_files(request: TrainRequest) -> None:
+    """Refuse what cannot be written, or would be lost, before any work is done.
+
+    Raises:
+        InputOutputFailed: With the reason.
+    """
+    inputs = (request.data, request.test_data, request.start, request.settings.get("recipe"))
+    check_output(request.output, inputs=inputs, force=request.force)
+    if request.checkpoint is not None:
+        check_checkpoint(
+            request.checkpoint,
+            others=(*inputs, request.output),
+            resume=request.resume,
+            force=request.force,
+        )
 
 
 def _check_gates_possible(request: TrainRequest, task: Task, tested: Lesson | None) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Protocol, Self, TypeVar
 
+import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.functional import conv2d
 
 from edgecompress.core.arrays import Shape
@@ -187,8 +189,21 @@ class TensorizedEmbedding(TensorizedLayer):
         self.num_embeddings = rows if num_embeddings is None else num_embeddings
         self.padding_idx = padding_idx
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Indices (...) to (..., width).
+
+        Raises:
+            IndexError: An index is negative, or there is no such row; not looked at while traced.
+        """
+        if x.numel() and not _traced(x):
+            low, high = (int(end) for end in x.aminmax())
+            if low < 0 or high >= self.num_embeddings:
+                wrong = low if low < 0 else high
+                raise IndexError(f"index {wrong} is not in a table of {self.num_embeddings} rows")
+        return super().forward(x)
+
     def compute(self, x: Tensor) -> Tensor:
-        """Indices (...) to (..., width)."""
+        """As `forward`; rows are taken to be in the table."""
         found = self.factorization.gather(x)
         if self.padding_idx is not None:
             found = found * (x != self.padding_idx).unsqueeze(-1)
@@ -230,6 +245,17 @@ def _factors_pay(kind: type[Factorization], folding: Folding, ranks: Shape) -> b
     """Over many positions, where making the weight costs nothing."""
     macs = {order.name: order.macs for order in kind.orders(folding, ranks, MANY)}
     return macs.get("pieces", 0) <= macs.get("rebuild", macs.get("pieces", 0))
+
+
+def _traced(x: Tensor) -> bool:
+    """Whether there are no numbers to look at, or looking would be recorded or not allowed."""
+    return (
+        x.is_meta
+        or isinstance(x, FakeTensor)
+        or torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or (x.is_cuda and torch.cuda.is_current_stream_capturing())
+    )
 
 
 def _pair(value: tuple[int, ...]) -> Pair:

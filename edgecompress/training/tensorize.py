@@ -25,7 +25,7 @@ from edgecompress.training.layers import (
     TensorizedLinear,
     kernel_pieces,
 )
-from edgecompress.training.weighted import Place, Weighted, places, why_not
+from edgecompress.training.weighted import Place, Weighted, places, shortcuts_off, why_not
 
 AUTO, NONE = "auto", "none"
 POSITIONS = 1 << 12
@@ -97,6 +97,7 @@ def tensorize(
             )
         else:
             facts.append(_left(place, reason or "not a layer that has factors"))
+    shortcuts_off(module, {part for part in module.modules() if isinstance(part, TensorizedLayer)})
     return TensorizedReport(tuple(facts))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 Weighted = nn.Linear | nn.Conv2d | nn.Embedding
 
@@ -43,17 +44,15 @@ class Place:
 
     @property
     def weight_count(self) -> int:
-        """Numbers in its own parameters, biases left out."""
+        """Numbers in its own parameters, biases left out; those of no size yet are none."""
         parameters = self.module.named_parameters(recurse=False)
-        return sum(value.numel() for name, value in parameters if "bias" not in name)
+        counted = (value for name, value in parameters if "bias" not in name)
+        return sum(value.numel() for value in counted if not is_lazy(value))
 
     def put(self, module: nn.Module) -> None:
         """Another layer at all its places, in place."""
         for parent, attribute in self.owners:
             setattr(parent, attribute, module)
-            if isinstance(parent, nn.TransformerEncoderLayer):
-                # Its evaluation shortcut reads `weight` of the layers; this flag turns it off.
-                parent.activation_relu_or_gelu = 0
 
 
 def places(network: nn.Module) -> list[Place]:
@@ -69,9 +68,36 @@ def places(network: nn.Module) -> list[Place]:
     return [Place(names.get(m, ""), m, tuple(owners.get(m, ()))) for m in modules]
 
 
+def shortcuts_off(network: nn.Module, replaced: Collection[nn.Module]) -> int:
+    """Make encoders call their layers, in place; how many were changed.
+
+    In evaluation, torch's encoder layers read `weight` of these modules past their forward pass, and
+    the encoder around them packs padded samples for that.
+    """
+    layers = {
+        part
+        for part in network.modules()
+        if isinstance(part, nn.TransformerEncoderLayer)
+        and any(inner in replaced for inner in part.modules())
+    }
+    for layer in layers:
+        layer.activation_relu_or_gelu = 0
+    encoders = [
+        part
+        for part in network.modules()
+        if isinstance(part, nn.TransformerEncoder)
+        and any(inner in layers for inner in part.modules())
+    ]
+    for encoder in encoders:
+        encoder.use_nested_tensor = False
+    return len(layers) + len(encoders)
+
+
 def why_not(place: Place, all_places: Sequence[Place]) -> str | None:
     """Why a layer cannot become factors, in words; None if it can."""
     module = place.module
+    if any(is_lazy(value) for value in module.parameters(recurse=False)):
+        return "its shape is not known before its first pass: run the network once"
     if type(module) not in (nn.Linear, nn.Conv2d, nn.Embedding):
         return _unknown(module)
     if not place.owners:

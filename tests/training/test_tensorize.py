@@ -228,3 +228,36 @@ def test_a_layer_without_storage_gets_factors_with_storage() -> None:
     assert report.tensorized[0].count < 100_000
     found = net(torch.randint(0, 10_000_000, (200,), generator=generator()))
     assert float(found.detach().std()) == pytest.approx(1.0, rel=0.7)
+
+
+@pytest.mark.parametrize("format_name", ["tt", "cp"])
+def test_a_padded_batch_goes_through_an_encoder_of_factors(format_name: str) -> None:
+    """Truth: the same layers with gradients on, where torch takes no shortcut past them."""
+    net = nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 2, 128, batch_first=True), 2)
+    whole = nn.ModuleDict({"encoder": net, "head": nn.Linear(32, 2)})
+    tensorize(whole, TensorizeOptions(format=format_name), generator=generator())
+    whole.eval()
+    x = torch.randn(2, 5, 32, generator=generator())
+    padded = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    called = net(x, src_key_padding_mask=padded).detach()
+    with torch.no_grad():
+        found = net(x, src_key_padding_mask=padded)
+    assert found.shape == x.shape
+    torch.testing.assert_close(found[~padded], called[~padded])
+
+
+def test_a_dense_encoder_keeps_its_shortcut() -> None:
+    net = nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 2, 128, batch_first=True), 1)
+    tensorize(net, TensorizeOptions(format="none"))
+    assert net.use_nested_tensor
+    assert net.layers[0].activation_relu_or_gelu == 1
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_a_layer_whose_shape_is_not_known_yet_stays() -> None:
+    net = nn.Sequential(nn.LazyConv2d(8, 3), nn.Flatten(), nn.LazyLinear(64), nn.Linear(64, 64))
+    report = tensorize(net, TensorizeOptions(format="tt"), generator=generator())
+    assert "not known before its first pass" in reasons(report)["0"]
+    assert "not known before its first pass" in reasons(report)["2"]
+    assert [fact.name for fact in report.tensorized] == ["3"]
+    assert net(torch.zeros(2, 3, 6, 6)).shape == (2, 64)

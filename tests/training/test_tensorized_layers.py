@@ -104,6 +104,39 @@ def test_a_table_at_full_ranks_is_the_dense_one(name: str) -> None:
     assert all(float(core.grad.abs().max()) == 0.0 for core in layer.factorization.cores)
 
 
+@pytest.mark.parametrize("name", (*NAMES, "ttm"))
+def test_only_rows_of_the_table_can_be_asked_for(name: str) -> None:
+    """As nn.Embedding; rows 29 to 31 exist in the factors and not in the table."""
+    kind = load_format(name)
+    folding = kind.fold((32, 8))
+    made = kind(folding, kind.max_ranks(folding))
+    made.reset(1.0, generator())
+    layer = TensorizedEmbedding(made, 29)
+    dense = nn.Embedding(29, 8)
+    for wrong in (-1, 29, 31, 32, 1000):
+        rows = torch.tensor([[0, wrong]])
+        with pytest.raises(IndexError):
+            dense(rows)
+        with pytest.raises(IndexError, match=f"index {wrong} is not in a table of 29 rows"):
+            layer(rows)
+    assert layer(torch.tensor([0, 28])).shape == (2, 8)
+    assert layer(torch.zeros(0, dtype=torch.long)).shape == (0, 8)
+
+
+def test_a_traced_table_does_not_look_at_its_rows() -> None:
+    kind = load_format("tt")
+    folding = kind.fold((32, 8))
+    layer = TensorizedEmbedding(kind(folding, kind.max_ranks(folding)))
+    layer.factorization.reset(1.0, generator())
+    rows = torch.tensor([1, 5, 31])
+    traced = torch.jit.trace(layer, (rows,), check_trace=False)
+    again = torch.tensor([0, 2, 7])
+    torch.testing.assert_close(traced(again), layer(again))
+    program = torch.export.export(layer, (rows,), strict=False)
+    torch.testing.assert_close(program.module()(again), layer(again))
+    assert not [node for node in program.graph.nodes if "aminmax" in str(node.target)]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_huge_table_is_never_made(name: str) -> None:
     """Ten million rows of 128: 5 GB dense; nothing above a megabyte may be allocated."""

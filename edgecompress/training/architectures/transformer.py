@@ -21,9 +21,7 @@ class Attention(nn.Module):
     Source: Vaswani et al. 2017, section 3.2.
     """
 
-    mask: Tensor
-
-    def __init__(self, length: int, width: int, heads: int, *, causal: bool) -> None:
+    def __init__(self, width: int, heads: int, *, causal: bool) -> None:
         super().__init__()
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
@@ -31,15 +29,13 @@ class Attention(nn.Module):
         self.output = nn.Linear(width, width)
         self.heads = heads
         self.causal = causal
-        later = torch.full((length, length), MASKED).triu(1)
-        self.register_buffer("mask", later, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, length, width) -> the same."""
         query, key, value = (self._split(part(x)) for part in (self.query, self.key, self.value))
         logits = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
         if self.causal:
-            logits = logits + self.mask
+            logits = logits + later_places(x)
         mixed = logits.softmax(-1) @ value
         joined: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
         return joined
@@ -48,6 +44,16 @@ class Attention(nn.Module):
         """(n, length, width) -> (n, heads, length, width / heads)."""
         _, length, width = x.shape
         return x.reshape(-1, length, self.heads, width // self.heads).transpose(1, 2)
+
+
+def later_places(x: Tensor) -> Tensor:
+    """What hides every later place of (n, length, width) from an earlier one: (length, length).
+
+    Counted along the data, so that an exported file computes it: written into the file as a
+    constant it would take 4 length^2 bytes in every block.
+    """
+    places = torch.ones_like(x[0, :, 0]).cumsum(0)
+    return (places[None, :] > places[:, None]).to(x.dtype) * MASKED
 
 
 class Block(nn.Module):
@@ -130,7 +136,7 @@ def build(
         raise DataInvalid("transformer needs the number of classes or the size of the vocabulary")
     causal = sample.classes is None
     blocks = [
-        Block(Attention(length, width, heads, causal=causal), width, dropout) for _ in range(depth)
+        Block(Attention(width, heads, causal=causal), width, dropout) for _ in range(depth)
     ]
     network = Transformer(entry, length, blocks, outputs, whole=not causal)
     draw_weights(network, generator)
