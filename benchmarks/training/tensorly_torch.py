@@ -246,7 +246,7 @@ def memory(makers: dict[str, Callable[[int], nn.Module]], images: Images) -> dic
                 lambda net, both: cross_entropy(net(both[0]), both[1]),
                 lambda parameters: torch.optim.Adam(parameters, RATE, fused=True),
             )
-            passes = taken.peak_bytes - taken.parameter_bytes - taken.state_bytes
+            passes = taken.peak_bytes - taken.model_bytes + taken.gradient_bytes
             found[str(batch)][name] = {**asdict(taken), "pass_peak_bytes": passes}
         shown = ", ".join(
             f"{name} {entry['peak_bytes'] // 1000} kB (passes {entry['pass_peak_bytes'] // 1000})"

@@ -23,18 +23,21 @@ def run_training(values: Mapping[str, Any], run: Run) -> None:
     from edgecompress.cli.streams import say
     from edgecompress.cli.training_asked import read_training_options, settle_training
     from edgecompress.cli.training_progress import training_on_stderr
-    from edgecompress.pipeline.train import prepare_torch, run_train
+    from edgecompress.pipeline.outputs import files_read
+    from edgecompress.pipeline.train import check_files, prepare_torch, run_train
 
     set_up_logs(debug=run.debug)
+    asked = read_training_options(values)
+    request = settle_training(asked)
+    check_files(request)
+    read = tuple(str(path) for path in files_read(asked.inputs))
+    if asked.checkpoint:
+        check_writable(asked.checkpoint, others=(*read, asked.output))
+    check_report_files(asked.reports, others=(*read, asked.output, asked.checkpoint))
     prepare_torch()
     from edgecompress.training.distributed import is_first_process
 
-    asked = read_training_options(values)
-    request = settle_training(asked)
     first = is_first_process()
-    if asked.checkpoint:
-        check_writable(asked.checkpoint, others=(*asked.inputs, asked.output))
-    check_report_files(asked.reports, others=(*asked.inputs, asked.output, asked.checkpoint))
     with training_on_stderr(quiet=run.quiet or not first) as (progress, on_training):
         try:
             report = run_train(replace(request, progress=progress, on_training=on_training))

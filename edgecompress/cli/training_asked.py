@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from edgecompress.cli.options import members
 from edgecompress.cli.reading import (
     read_gates,
     read_input_shapes,
@@ -18,7 +20,7 @@ from edgecompress.core.errors import UsageError
 from edgecompress.core.options import Budget, FixedRanks
 from edgecompress.core.quantities import read_budget, read_share
 from edgecompress.core.recipe import Recipe, load_recipe
-from edgecompress.core.recipe_train import TrainRecipe
+from edgecompress.core.recipe_train import KnownNetworks, TrainRecipe
 from edgecompress.core.training import (
     AdaptationOptions,
     PrecisionOptions,
@@ -27,8 +29,10 @@ from edgecompress.core.training import (
     TrainingOptimizer,
     TrainOptions,
 )
+from edgecompress.pipeline.train import prepare_torch
 from edgecompress.pipeline.train_request import TrainRequest
 
+_DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,4})?")
 _COPIED = ("epochs", "batch", "learning_rate", "patience")
 
 
@@ -93,7 +97,7 @@ def settle_training(asked: TrainingAsked) -> TrainRequest:
         ConfigurationInvalid: The recipe is wrong.
         InputOutputFailed: The recipe cannot be read.
     """
-    recipe = load_recipe(Path(asked.recipe)) if asked.recipe else Recipe()
+    recipe = load_recipe(Path(asked.recipe), _networks(asked)) if asked.recipe else Recipe()
     _check(asked, recipe.train)
     limits = {"max_size": asked.max_size, "min_accuracy": asked.min_accuracy}
     target, options = _target(asked, recipe.train), _options(asked, recipe)
@@ -123,6 +127,24 @@ def settle_training(asked: TrainingAsked) -> TrainRequest:
     )
 
 
+def _networks(asked: TrainingAsked) -> KnownNetworks:
+    """What the recipe may say about the network; loads PyTorch if it says anything."""
+    files = members("edgecompress.training.architectures")
+
+    def choices(name: str) -> tuple[str, ...]:
+        prepare_torch()
+        from edgecompress.training.architectures import load_architecture
+
+        return load_architecture(name).choices
+
+    return KnownNetworks(
+        names=tuple(name.replace("_", "-") for name in files),
+        choices=choices,
+        chosen=asked.arch,
+        settings_used=asked.torch_factory is None,
+    )
+
+
 def _check(asked: TrainingAsked, recipe: TrainRecipe) -> None:
     if asked.arch and asked.torch_factory:
         raise UsageError("--arch and --model exclude each other: each names the network")
@@ -130,11 +152,24 @@ def _check(asked: TrainingAsked, recipe: TrainRecipe) -> None:
         raise UsageError("no network is named", hint="give --arch NAME or --model MODULE:FUNCTION")
     if asked.resume and not asked.checkpoint:
         raise UsageError("--resume needs --checkpoint")
+    if asked.device and not _DEVICE.fullmatch(asked.device):
+        raise UsageError(
+            f"unknown device {asked.device!r}", where="--device", hint="cpu, cuda or cuda:1"
+        )
+    if asked.target_params is not None and asked.loss_tolerance is not None:
+        raise UsageError(
+            "--target-params and --loss-tolerance exclude each other: each says how far ranks fall"
+        )
+    if asked.format_name == "none":
+        for name in ("ranks", "cores"):
+            if getattr(asked, name) is not None and not asked.rules:
+                raise UsageError(f"--{name} has no effect: --format none has no factors")
 
 
 def _target(asked: TrainingAsked, recipe: TrainRecipe) -> Budget | None:
     if asked.target_params is None:
-        return recipe.target_params if asked.adapt is not False else None
+        replaced = asked.adapt is False or asked.loss_tolerance is not None
+        return None if replaced else recipe.target_params
     return read_option(
         lambda text: read_budget("params", text), asked.target_params, "--target-params"
     )
@@ -189,7 +224,8 @@ def _adaptation(asked: TrainingAsked, base: AdaptationOptions | None) -> Adaptat
     if base is None and not (asked.adapt or named):
         return None
     base = base or AdaptationOptions()
-    tolerance, inference = base.loss_tolerance, base.inference
+    inference = base.inference
+    tolerance = base.loss_tolerance if asked.target_params is None else None
     if asked.loss_tolerance is not None:
         tolerance = read_option(read_share, asked.loss_tolerance, "--loss-tolerance")
     if asked.bayesian is not None:

@@ -29,7 +29,7 @@ from edgecompress.core.preprocess import Preprocess, read_preprocess
 from edgecompress.core.quantities import read_budget, read_share, read_size, read_time
 from edgecompress.core.recipe_fields import Name, Rank, Strict, Text
 from edgecompress.core.recipe_heal import Heal
-from edgecompress.core.recipe_train import Train, TrainRecipe
+from edgecompress.core.recipe_train import KnownNetworks, Train, TrainRecipe
 
 RECIPE_SCHEMA: Final = "edgecompress.recipe/1"
 LARGEST_RECIPE_BYTES = 1 << 20
@@ -60,8 +60,12 @@ class Recipe:
     train: TrainRecipe = field(default_factory=TrainRecipe)
 
 
-def load_recipe(path: Path) -> Recipe:
+def load_recipe(path: Path, networks: KnownNetworks | None = None) -> Recipe:
     """Read a recipe file.
+
+    Args:
+        path: The file.
+        networks: What ``[train]`` may name; None: that is not looked at.
 
     Raises:
         InputOutputFailed: The file cannot be read.
@@ -80,11 +84,13 @@ def load_recipe(path: Path) -> Recipe:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         raise ConfigurationInvalid("the recipe is not UTF-8 text", where=str(path)) from None
-    return parse_recipe(text, where=str(path))
+    return parse_recipe(text, where=str(path), networks=networks)
 
 
-def parse_recipe(text: str, *, where: str = "recipe") -> Recipe:
-    """Read the text of a recipe.
+def parse_recipe(
+    text: str, *, where: str = "recipe", networks: KnownNetworks | None = None
+) -> Recipe:
+    """Read the text of a recipe; arguments as for `load_recipe`.
 
     Raises:
         ConfigurationInvalid: Not TOML, or not a recipe; all errors are in the message.
@@ -94,7 +100,7 @@ def parse_recipe(text: str, *, where: str = "recipe") -> Recipe:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationInvalid(f"not valid TOML: {error}", where=where) from None
     try:
-        return _RecipeFile.model_validate(content).to_recipe()
+        return _RecipeFile.model_validate(content, context=networks).to_recipe()
     except ValidationError as error:
         raise ConfigurationInvalid(describe_errors(error, _RecipeFile), where=where) from None
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Annotated
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from edgecompress.core.options import Budget, FixedRanks, LayerRule, ParameterRatio
 from edgecompress.core.quantities import read_budget, read_share
@@ -27,6 +28,23 @@ Choice = int | float | bool | str | tuple[int, ...]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownNetworks:
+    """Which networks a recipe may name, so that a wrong name is told with all other errors.
+
+    Attributes:
+        names: Of the architectures.
+        choices: Settings that an architecture takes, by its name.
+        chosen: Name that goes over the recipe's; None: the recipe says which.
+        settings_used: Whether ``[train.network]`` has any effect.
+    """
+
+    names: tuple[str, ...]
+    choices: Callable[[str], tuple[str, ...]]
+    chosen: str | None = None
+    settings_used: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +138,8 @@ class Adaptation(Strict):
     def _needed(self) -> Adaptation:
         if not self.enabled and (self.target_params or self.loss_tolerance):
             raise ValueError("a target has no effect: adaptation is off")
+        if self.target_params and self.loss_tolerance:
+            raise ValueError("give one of target_params and loss_tolerance, not 2")
         return self
 
     def to_options(self) -> AdaptationOptions | None:
@@ -200,6 +220,34 @@ class Train(Strict):
     tensorize: Tensorize = Tensorize()
     adaptation: Adaptation = Adaptation()
     precision: Precision | None = None
+
+    @field_validator("arch")
+    @classmethod
+    def _known_arch(cls, arch: str | None, info: ValidationInfo) -> str | None:
+        known = info.context
+        if isinstance(known, KnownNetworks) and arch is not None and arch not in known.names:
+            close = get_close_matches(arch, known.names, n=1)
+            advice = f"did you mean {close[0]!r}?" if close else f"one of {', '.join(known.names)}"
+            raise ValueError(f"unknown architecture {arch!r}; {advice}")
+        return arch
+
+    @field_validator("network")
+    @classmethod
+    def _known_settings(cls, settings: dict[str, object], info: ValidationInfo) -> object:
+        known = info.context
+        if not (settings and isinstance(known, KnownNetworks) and known.settings_used):
+            return settings
+        arch = known.chosen or info.data.get("arch")
+        if arch is None:
+            return settings
+        possible = known.choices(arch)
+        wrong = [name for name in settings if name not in possible]
+        if wrong:
+            has = ", ".join(possible) or "none"
+            raise ValueError(
+                "; ".join(f"{arch} has no setting {name!r}" for name in wrong) + f" (it has {has})"
+            )
+        return settings
 
     def to_recipe(self, rules: tuple[LayerRule, ...], seed: int) -> TrainRecipe:
         """The options, with the rules and the seed of the recipe."""

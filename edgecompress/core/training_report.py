@@ -106,13 +106,14 @@ class MemoryRow:
     """One kind of memory of a training step, in bytes.
 
     Attributes:
-        name: ``parameters``, ``masters``, ``gradients``, ``optimizer state``, ``model`` (all of
+        name: ``parameters``, ``buffers`` (kept, not trained: moving statistics; left out where
+            there are none), ``masters``, ``gradients``, ``optimizer state``, ``model`` (all of
             these), ``activations``, ``total`` (model and activations) or ``peak``.
         dense_bytes, ours_bytes: Predicted from shapes, dense network and trained one.
         dense_measured_bytes, ours_measured_bytes: As the allocator saw it; None if not measured.
         stored_bytes: Of ours at the widths that were asked for; None in float32.
-        factor: How many times less ours takes, at the widths where there are some; None where
-            the dense network has none.
+        factor: How many times less ours takes: the dense network's bytes over ``stored_bytes``
+            where there are such, else over ``ours_bytes``; None where the dense network has none.
     """
 
     name: str
@@ -210,7 +211,8 @@ class TrainingReport:
         parameters_target: That the controller drove to; None if none.
         storage_bits: Of all parameters at the end, as a device would store them.
         scores: On held-back and on test data.
-        batch: Samples of a step, over all processes.
+        batch: Samples of the largest step, over all processes: what was asked for, or all training
+            samples where those are fewer.
         memory: For several batch sizes, ``batch`` among them; empty without a backward pass.
         factors: What each part of the method saves.
         stored: What is stored at which width; empty in float32.

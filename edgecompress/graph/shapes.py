@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from edgecompress.core.arrays import Shape
 from edgecompress.core.errors import UsageError
+from edgecompress.graph.index_bounds import index_bound
 from edgecompress.graph.values import OpenShape, static_shape
 
 _LARGE_BYTES = 1024
@@ -25,18 +26,24 @@ class InputSpec:
         name: In the graph.
         dtype: NumPy type; ``object`` for strings and for what is not a tensor.
         shape: None for an open axis; empty also when the rank is open.
+        below: Whole numbers from 0 to below this fit the tables that they index; None: no such.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: OpenShape
+    below: int | None = None
 
 
 def specs(values: Iterable[ir.Value]) -> tuple[InputSpec, ...]:
     """Specifications of graph inputs or outputs."""
-    return tuple(
-        InputSpec(value.name or "", _dtype(value), static_shape(value) or ()) for value in values
-    )
+    return tuple(_spec(value) for value in values)
+
+
+def _spec(value: ir.Value) -> InputSpec:
+    dtype = _dtype(value)
+    below = index_bound(value) if dtype.kind in "iu" else None
+    return InputSpec(value.name or "", dtype, static_shape(value) or (), below)
 
 
 def _dtype(value: ir.Value) -> np.dtype[Any]:

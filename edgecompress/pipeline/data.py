@@ -148,7 +148,7 @@ def _pictures(
         raise DataInvalid(
             f"pictures have 1 or 3 channels; the model takes {shape}",
             where=where,
-            hint="say where the channels are with --preprocess layout=nhwc->nchw",
+            hint="say where the channels are with --preprocess layout=nhwc",
         )
     wanted = images.PictureShape(channels=channels, height=height, width=width)
     return name, wanted, ("nhwc", order)

@@ -69,7 +69,7 @@ def channel_axis(values_shape: Sequence[int], preprocess: Preprocess, where: str
             f"mean and std have {count} values, and {found} of the model's input "
             f"{tuple(values_shape)} has as many",
             where=where,
-            hint="name the axes, as in layout=nchw->nchw" if fitting else "",
+            hint="name the axes, as in 'layout=nchw->nchw'" if fitting else "",
         )
     return fitting[0]
 
@@ -102,7 +102,8 @@ def explain_mismatch(found: Sequence[int], wanted: Open) -> tuple[str, str]:
         for source, destination in (("nhwc", "nchw"), ("nchw", "nhwc")):
             moved = [found[source.index(axis)] for axis in destination]
             if fits(moved[1:], wanted[1:]):
-                return message, f"--preprocess layout={source}->{destination}"
+                # The short form: a shell takes the ">" of the long one for itself.
+                return message, f"--preprocess layout={source}"
     rest = wanted[1:]
     if rest and None not in rest and np.prod(found[1:]) == np.prod([size or 1 for size in rest]):
         return message, f"--preprocess reshape={':'.join(_size(size) for size in rest)}"

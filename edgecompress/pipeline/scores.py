@@ -15,11 +15,18 @@ LARGEST_SQNR_DB = 300.0
 
 
 class Hits:
-    """Counts how often the largest value of the first output is at the label."""
+    """Counts how often the first output names the label.
+
+    Of several scores for a sample the largest names the class. One score tells class 1 from class 0:
+    above 0.5 if all scores are from 0 to 1 (probabilities), else above 0 (logits).
+    """
 
     def __init__(self) -> None:
         self.right = 0
         self.count = 0
+        self._one = False
+        self._above_half = 0
+        self._probabilities = True
 
     def add(self, outputs: Sequence[Any], labels: Array) -> None:
         """Count the samples of one feed.
@@ -36,18 +43,31 @@ class Hits:
                 f"labels do not fit: the first output is {first.shape} for {rows} samples"
             )
         scores = first.reshape(rows, -1)
-        if scores.shape[1] < 2 or int(labels.max()) >= scores.shape[1]:
+        largest = int(labels.max())
+        if scores.shape[1] == 1 and largest <= 1:
+            self._add_one(scores[:, 0], labels)
+            return
+        if scores.shape[1] < 2 or largest >= scores.shape[1]:
             raise DataInvalid(
-                f"labels do not fit: the largest is {int(labels.max())}, and the model gives "
+                f"labels do not fit: the largest is {largest}, and the model gives "
                 f"{scores.shape[1]} scores for each sample"
             )
         self.right += int((scores.argmax(axis=1) == labels).sum())
         self.count += rows
 
+    def _add_one(self, scores: Array, labels: Array) -> None:
+        """Of one score each: right at both thresholds, until all have been seen."""
+        self._one = True
+        self._probabilities &= bool(((scores >= 0) & (scores <= 1)).all())
+        self._above_half += int(((scores > 0.5) == labels).sum())
+        self.right += int(((scores > 0) == labels).sum())
+        self.count += len(labels)
+
     @property
     def accuracy(self) -> float:
         """Share of samples that are right, 0 to 1."""
-        return self.right / self.count
+        right = self._above_half if self._one and self._probabilities else self.right
+        return right / self.count
 
 
 class Differences:
@@ -113,8 +133,11 @@ class Differences:
 
 
 def score_axis(output: Array) -> int | None:
-    """The axis of scores: 1 of a map of four axes, else the last; None where there are none."""
-    if output.ndim == 0 or output.dtype.kind != "f" or not output.size:
+    """The axis of scores: 1 of a map of four axes, else the last; None where there are none.
+
+    An output of one axis has one number for each sample.
+    """
+    if output.ndim < 2 or output.dtype.kind != "f" or not output.size:
         return None
     axis = 1 if output.ndim == 4 else output.ndim - 1
     return axis if output.shape[axis] > 1 else None

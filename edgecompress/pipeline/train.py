@@ -39,23 +39,25 @@ def run_train(request: TrainRequest) -> TrainingReport | None:
     check_files(request)
     prepare_torch()
     from edgecompress.training.assemble import check_formats, parameter_count
-    from edgecompress.training.distributed import is_first_process
+    from edgecompress.training.distributed import find_device, is_first_process
     from edgecompress.training.loop import train_network
     from edgecompress.training.progress import RunOptions
 
     check_formats(request.options.tensorize)
+    find_device(request.device, int(os.environ.get("WORLD_SIZE", "1")))
+    resumed = _resumed(request)
     preprocess = parse_preprocess(request.preprocess)
     read, lesson = read_lesson(request, preprocess)
     test, tested = read_test(request, read, lesson, preprocess)
     _check_gates_possible(request, lesson.task, tested)
     subject = make_subject(request, lesson)
     before = parameter_count(subject.network)
-    target = target_count(request.target_params, parameter_count(subject.dense))
     options = request.options
+    floor = options.adaptation.floor if options.adaptation is not None else 1
+    target = target_count(request.target_params, subject, floor)
     if target is not None and options.adaptation is not None:
         adaptation = replace(options.adaptation, target_params=target)
         options = replace(options, adaptation=adaptation)
-    resumed = _resumed(request)
     result = train_network(
         subject.network,
         lesson.data(),

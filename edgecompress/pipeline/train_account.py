@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
@@ -19,11 +19,12 @@ from edgecompress.core.training_report import (
     TrainingReport,
     TrainingScore,
 )
-from edgecompress.pipeline.train_lesson import Lesson
+from edgecompress.pipeline.train_lesson import Lesson, guessed_score
 from edgecompress.pipeline.train_memory import (
     FLOAT_BITS,
     memory_factors,
     memory_tables,
+    step_batch,
     stored_bits,
     stored_rows,
 )
@@ -34,6 +35,7 @@ from edgecompress.pipeline.versions import versions
 
 if TYPE_CHECKING:
     from edgecompress.training.factorized.folding import Folding
+    from edgecompress.training.low_precision.storage import StoredBits
     from edgecompress.training.progress import TrainingResult
 
 
@@ -91,7 +93,10 @@ def training_report(
     end = parameter_count(subject.network)
     stored = stored_bits(subject, lesson, options)
     bits = float(stored.parameter_bits) if stored else float(end * FLOAT_BITS)
-    memory = memory_tables(subject, lesson, options, stored)
+    batch = step_batch(options, trained.learned)
+    memory = memory_tables(
+        subject, lesson, options, stored, learned=trained.learned, progress=request.progress
+    )
     return TrainingReport(
         network=subject.name,
         task=lesson.task,
@@ -109,10 +114,10 @@ def training_report(
         parameters_target=trained.target,
         storage_bits=bits,
         scores=trained.scores,
-        batch=options.batch,
+        batch=batch,
         memory=memory,
         factors=tuple(
-            memory_factors(dense, trained.parameters_start, end, bits, _at(memory, options.batch))
+            memory_factors(dense, trained.parameters_start, end, bits, _at(memory, batch))
         ),
         stored=tuple(stored_rows(stored)) if stored else (),
         history=tuple(_epoch(fact) for fact in result.history),
@@ -126,7 +131,7 @@ def training_report(
         elapsed_s=trained.elapsed_s,
         warnings=tuple(_warnings(trained, options)),
         assumptions=tuple(_assumptions(request, options)),
-        notes=tuple(_notes(options)),
+        notes=tuple(_notes(options, stored)),
         versions={**versions(), "torch": _version("torch")},
         settings={**_settings(request, options), **request.settings},
         seed=options.seed,
@@ -200,6 +205,30 @@ def _warnings(trained: Trained, options: TrainOptions) -> Iterator[str]:
         yield f"{count:,} parameters are left; {trained.target:,} were asked for: more epochs help"
     if not trained.subject.made.tensorized and options.tensorize.format != "none":
         yield "no layer became factors: this is a dense network"
+    if options.batch > trained.learned:
+        yield (
+            f"the batch of {options.batch:,} is larger than the {trained.learned:,} training "
+            "samples: every step takes them all"
+        )
+    yield from not_learned(trained.scores, trained.lesson, options)
+
+
+def not_learned(
+    scores: Iterable[TrainingScore], lesson: Lesson, options: TrainOptions
+) -> Iterator[str]:
+    """A warning where held-back samples are judged no better than without looking at them."""
+    from edgecompress.training.batches import hold_back
+
+    for score in scores:
+        if score.data != "held back":
+            continue
+        _, held = hold_back(lesson.data(), options.validation, options.seed)
+        guessed = guessed_score(lesson.targets[held], lesson.task)
+        if not score.value > guessed:
+            yield (
+                f"the network did not learn: its {score.metric} on held-back samples is "
+                f"{score.value:.3g}, and the same answer to all has {guessed:.3g}"
+            )
 
 
 def _assumptions(request: TrainRequest, options: TrainOptions) -> Iterator[str]:
@@ -216,15 +245,31 @@ def _assumptions(request: TrainRequest, options: TrainOptions) -> Iterator[str]:
         yield "formats are chosen by layer: see docs/train.md"
 
 
-def _notes(options: TrainOptions) -> Iterator[str]:
+def _notes(options: TrainOptions, stored: StoredBits | None) -> Iterator[str]:
+    from edgecompress.training.low_precision.storage import WIDER_CODES
+
     if options.precision is not None:
         yield (
             "numbers of few bits are simulated with the integers' exact values: memory measured "
             "here is that of float32"
         )
         yield "the written file holds the values of the few-bit factors as float32"
+        yield (
+            "the trained network is scored as it was trained, its activations rounded to "
+            f"{options.precision.activation_bits} bits; the written file does not round them, so "
+            "that its scores differ. Verification compares both without this rounding"
+        )
+    if stored is not None and any(part.name == WIDER_CODES for part in stored.parts):
+        yield (
+            "factors begin with wider codes and reach their own width while the network trains: "
+            f"until then they take the bytes of '{WIDER_CODES}' as well"
+        )
     if options.forward_only:
         yield "there is no backward pass: no gradients, and no activations are kept"
+    yield (
+        "parameters are all numbers that training changes, biases and scales of normalizations "
+        "among them; quantize and compress count the weights that they work on"
+    )
 
 
 def _settings(request: TrainRequest, options: TrainOptions) -> dict[str, str]:

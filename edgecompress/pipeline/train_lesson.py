@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from edgecompress.training.tasks import Task
 
 VERIFY_SAMPLES = 16
+MOST_UNSEEN = 2**18
+"""Classes or tokens that may be named by fewer labels. Source: a choice above the largest usual
+vocabularies; a number beyond it, and beyond the number of labels, is a key or a damaged value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,7 +80,42 @@ def read_lesson(request: TrainRequest, preprocess: Preprocess | None) -> tuple[L
         input_shapes=request.input_shapes,
         seed=request.options.seed,
     )
-    return read, _lesson(request, read, request.data)
+    lesson = _lesson(request, read, request.data)
+    _check_sizes(lesson, request.data)
+    return read, lesson
+
+
+def _check_sizes(lesson: Lesson, where: str) -> None:
+    """Refuse labels and tokens that would make an output for every number up to a huge one.
+
+    Raises:
+        DataInvalid: Most of their classes or tokens do not occur.
+    """
+    sample = sample_shape(lesson)
+    sizes = (
+        ("classes", sample.classes, lesson.targets.size),
+        ("tokens", sample.vocabulary, lesson.targets.size + lesson.inputs[0].size),
+    )
+    for what, size, labels in sizes:
+        if size is not None and size > max(MOST_UNSEEN, labels):
+            raise DataInvalid(
+                f"numbers up to {size - 1:,} name {size:,} {what}; there are {labels:,} of them",
+                where=where,
+                hint=f"number the {what} from 0 without gaps",
+            )
+
+
+def guessed_score(targets: Array, task: Task) -> float:
+    """The score of a network that answers the same to everything.
+
+    Args:
+        targets: (n, ...) of samples that the score is taken on.
+        task: Accuracy of the most frequent class or token; AUC and R2 of a constant.
+    """
+    if task in ("classification", "next-token"):
+        _, counts = np.unique(targets, return_counts=True)
+        return float(counts.max() / targets.size)
+    return 0.5 if task == "click" else 0.0
 
 
 def _input_types(request: TrainRequest) -> dict[str, str | None]:

@@ -12,6 +12,7 @@ from edgecompress.core.training_report import (
     MemoryTable,
     StoredNumbers,
 )
+from edgecompress.pipeline.request import Progress
 from edgecompress.pipeline.train_lesson import Lesson
 from edgecompress.pipeline.train_subject import Subject
 
@@ -45,11 +46,31 @@ def stored_rows(stored: StoredBits) -> Iterator[StoredNumbers]:
         )
 
 
+def step_batch(options: TrainOptions, learned: int) -> int:
+    """Samples of the largest step: the batch that was asked for, or all that there are."""
+    return min(options.batch, learned)
+
+
 def memory_tables(
-    subject: Subject, lesson: Lesson, options: TrainOptions, stored: StoredBits | None
+    subject: Subject,
+    lesson: Lesson,
+    options: TrainOptions,
+    stored: StoredBits | None,
+    *,
+    learned: int,
+    progress: Progress,
 ) -> tuple[MemoryTable, ...]:
     """Memory of a step beside the dense network's, at several batch sizes; empty where no step
-    goes backward."""
+    goes backward.
+
+    Args:
+        subject: Both networks.
+        lesson: The samples.
+        options: As they were carried out.
+        stored: What ours stores in few bits.
+        learned: Samples that are learned from: no step has more.
+        progress: Told about each batch size.
+    """
     if options.forward_only:
         return ()
     from edgecompress.training.step_accounts import step_accounts
@@ -59,7 +80,8 @@ def memory_tables(
         subject.network,
         lesson.data(),
         options,
-        sorted({*ACCOUNTED_BATCHES, options.batch}),
+        sorted({min(batch, learned) for batch in (*ACCOUNTED_BATCHES, options.batch)}),
+        lambda done, total: progress("accounting for memory", done, total),
     )
     return tuple(_table(account, options, stored) for account in accounts)
 
@@ -80,14 +102,14 @@ def _table(account: StepAccount, options: TrainOptions, stored: StoredBits | Non
             stored_bytes=narrow.get(name),
             factor=_ratio(dense.get(name, 0.0), narrow.get(name, ours.get(name, 0.0))),
         )
-        for name in _row_names(narrow)
+        for name in _row_names(narrow, buffers=bool(dense.get("buffers") or ours.get("buffers")))
     ]
     return MemoryTable(batch=account.batch, predicted=predicted, rows=tuple(rows))
 
 
-def _row_names(narrow: dict[str, float]) -> tuple[str, ...]:
-    masters = ("masters",) if narrow.get("masters") else ()
-    kinds = ("parameters", *masters, "gradients", "optimizer state", "model", "activations")
+def _row_names(narrow: dict[str, float], *, buffers: bool) -> tuple[str, ...]:
+    some = [*(["buffers"] if buffers else []), *(["masters"] if narrow.get("masters") else [])]
+    kinds = ("parameters", *some, "gradients", "optimizer state", "model", "activations")
     return (*kinds, "total", "peak")
 
 
@@ -96,6 +118,7 @@ def _sizes(memory: StepMemory | None) -> dict[str, float]:
         return {}
     return {
         "parameters": float(memory.parameter_bytes),
+        "buffers": float(memory.buffer_bytes),
         "gradients": float(memory.gradient_bytes),
         "optimizer state": float(memory.state_bytes),
         "model": float(memory.model_bytes),
@@ -106,8 +129,10 @@ def _sizes(memory: StepMemory | None) -> dict[str, float]:
 
 
 def _narrow(stored: StoredBits, options: TrainOptions, ours: dict[str, float]) -> dict[str, float]:
-    """Bytes at the widths that were asked for; activations are the float ones, narrower."""
+    """Bytes at the widths that were asked for; activations are the float ones, narrower, and
+    buffers stay float."""
     kept = {"parameters": 0.0, "masters": 0.0, "gradients": 0.0, "optimizer state": 0.0}
+    kept["buffers"] = ours["buffers"]
     for part in stored.parts:
         kind = "gradients"
         if part.parameter or part.name.startswith("wider codes"):
@@ -147,9 +172,9 @@ def memory_factors(
     if memory is None:
         return
     rows = {row.name: row.factor for row in memory.rows}
-    kinds = "parameters, masters," if "masters" in rows else "parameters,"
+    kinds = ", ".join(name for name in ("parameters", "buffers", "masters") if name in rows)
     named = {
-        "model": f"{kinds} gradients and optimizer state",
+        "model": f"{kinds}, gradients and optimizer state",
         "activations": f"activations, batch {memory.batch}",
         "total": f"all of these, batch {memory.batch}",
     }

@@ -82,10 +82,34 @@ def make_subject(request: TrainRequest, lesson: Lesson) -> Subject:
     return Subject(name=name, network=network, dense=dense, made=made)
 
 
-def target_count(budget: Budget | None, dense: int) -> int | None:
-    """The budget in parameters."""
+def target_count(budget: Budget | None, subject: Subject, floor: int) -> int | None:
+    """The budget in parameters.
+
+    Args:
+        budget: A share of the dense network, or an amount.
+        subject: The network.
+        floor: Least rank.
+
+    Raises:
+        UsageError: More than the dense network has, or less than remains at the least ranks.
+    """
+    from edgecompress.training.assemble import least_parameters, parameter_count
+
     if budget is None:
         return None
-    if budget.limit is not None:
-        return int(budget.limit)
-    return int(dense * (budget.ratio or 1.0))
+    dense = parameter_count(subject.dense)
+    count = int(dense * (budget.ratio or 1.0)) if budget.limit is None else int(budget.limit)
+    if count > dense:
+        raise UsageError(
+            f"{count:,} parameters are no target: the dense network has {dense:,}",
+            where="--target-params",
+            hint="a target is below that",
+        )
+    least = least_parameters(subject.network, floor)
+    if count < least:
+        raise UsageError(
+            f"{count:,} parameters cannot be had: {least:,} remain at rank {floor}",
+            where="--target-params",
+            hint=f"ask for at least {least}, or for fewer units in [train.network]",
+        )
+    return count

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgecompress.core.arrays import Array, Shape
-from edgecompress.core.errors import DataInvalid
+from edgecompress.core.errors import DataInvalid, UsageError
 from edgecompress.core.preprocess import Preprocess
 from edgecompress.core.samples import Samples
 from edgecompress.graph.shapes import InputSpec
@@ -147,7 +147,7 @@ def check_pictures(shape: Shape, where: str) -> None:
         raise DataInvalid(
             f"pictures of shape {shape} have their channels last",
             where=where,
-            hint="--preprocess layout=nhwc->nchw",
+            hint="--preprocess layout=nhwc",
         )
 
 
@@ -164,6 +164,13 @@ def _unread(spec: str, name: str, chosen: Shape | None) -> InputSpec:
     """An input before the data are read: pictures have to know their channels."""
     shape: tuple[int | None, ...] = ()
     if chosen is not None:
+        if Path(spec).is_dir() and len(chosen) != 4:
+            raise UsageError(
+                f"{name}={','.join(map(str, chosen))} is not the shape of a batch of pictures",
+                where="--input-shape",
+                hint=f"four numbers, batch first: {name}=1,3,32,32 for colour, {name}=1,1,32,32 "
+                "for grey",
+            )
         shape = (None, *chosen[1:])
     elif Path(spec).is_dir():
         shape = (None, images.channels_of_first(Path(spec)), None, None)

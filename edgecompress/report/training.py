@@ -34,6 +34,10 @@ from edgecompress.report.training_plots import training_plots
 
 _FLOAT_BITS = 32
 _ROWS_SHOWN = 20
+_LESS = "less: dense over trained"
+_LESS_IN_FEW_BITS = (
+    "less: dense over in few bits; of the peak, which is known in float32 only, dense over trained"
+)
 
 
 def training_page(report: TrainingReport) -> Page:
@@ -87,18 +91,25 @@ def _totals(report: TrainingReport) -> Table:
     ]
     if report.parameters_target is not None:
         goal = figures.count(report.parameters_target)
-        reached = "reached" if report.parameters_end <= report.parameters_target else "not reached"
-        rows.insert(1, ("target", "", goal, reached))
+        rows.insert(1, ("target", "", goal, _reached(report, report.parameters_target)))
     epochs = len(report.history)
     early = f" of {report.epochs_asked}" if epochs < report.epochs_asked else ""
     where = report.device + (f" x {report.processes}" if report.processes > 1 else "")
     plural = "epoch" if epochs == 1 and not early else "epochs"
-    took = figures.duration(report.elapsed_s)
+    trained = figures.duration(report.history[-1].elapsed_s) if report.history else ""
+    earlier = ", earlier parts included," if report.resumed_at else ""
+    took = f" in {trained}{earlier}" if trained else ""
     note = (
-        f"{report.task}; {epochs}{early} {plural} in {took} on {where}; "
-        f"weights of epoch {report.best_epoch}"
+        f"{report.task}; {epochs}{early} {plural}{took} on {where}; weights of epoch "
+        f"{report.best_epoch}; the whole command took {figures.duration(report.elapsed_s)}"
     )
     return table("Dense and trained", columns, rows, note)
+
+
+def _reached(report: TrainingReport, target: int) -> str:
+    if report.parameters_end > target:
+        return "not reached"
+    return "already at the start" if report.parameters_start <= target else "reached"
 
 
 def _file_note(report: TrainingReport) -> str:
@@ -197,10 +208,12 @@ def _memory(memory: MemoryTable) -> Table:
         cells += [_less(row)]
         rows.append(cells)
     source = "predicted from shapes" if memory.predicted else "measured: only a run can tell"
-    note = f"{source}; measured: bytes that the allocator gave out, in float32"
+    notes = [source]
+    notes += ["measured: bytes that the allocator gave out, in float32"] if measured else []
+    notes.append(_LESS_IN_FEW_BITS if stored else _LESS)
     samples = "sample" if memory.batch == 1 else "samples"
     title = f"Memory of a training step of {memory.batch} {samples}"
-    return table(title, columns, rows, note if measured else source)
+    return table(title, columns, rows, "; ".join(notes))
 
 
 def _batches(report: TrainingReport) -> Table:
@@ -218,7 +231,8 @@ def _batches(report: TrainingReport) -> Table:
         rows.append(cells)
     note = "total: parameters, gradients, optimizer state and activations"
     if report.stored:
-        note += "; in few bits, the peak in float32"
+        note += "; trained: in few bits, the peak in float32"
+    note += f"; {_LESS}"
     return table("Memory of a training step over the batch", columns, rows, note)
 
 
@@ -264,7 +278,8 @@ def _history(report: TrainingReport) -> Table:
     columns = [Column("epoch", right=True), Column("loss", right=True)]
     columns += [Column("validation", right=True)] if judged else []
     columns += [Column(report.score_name, right=True)] if scored else []
-    columns += [Column("parameters", right=True), Column("ranks"), Column("time", right=True)]
+    columns += [Column("parameters", right=True), Column("ranks")]
+    columns.append(Column("time so far", right=True))
     rows = []
     for epoch in shown:
         cells = [str(epoch.epoch), f"{epoch.loss:.4g}"]
@@ -276,6 +291,7 @@ def _history(report: TrainingReport) -> Table:
     hidden = len(report.history) - len(shown)
     notes = ["ranks: least to largest"] if any(epoch.ranks for epoch in shown) else []
     notes += [f"{hidden:,} more epochs are in the JSON report"] if hidden else []
+    notes.append("time so far: since training began")
     return table("Epochs", columns, rows, "; ".join(notes))
 
 
@@ -307,11 +323,14 @@ def _check(report: TrainingReport) -> Lines:
         if check.top1_agreement is None
         else f", same largest output on {figures.share(check.top1_agreement)}"
     )
+    network = "the trained network"
+    if report.stored:
+        network += ", its activations not rounded,"
     return lines(
         "Verification",
         (
             "onnx.checker passed" if check.checker else "onnx.checker did not run",
-            f"onnxruntime and the trained network differ by {figures.error(check.relative_l2)}"
+            f"onnxruntime and {network} differ by {figures.error(check.relative_l2)}"
             f"{agreement} (n = {check.samples:,})",
             "optimised and unoptimised onnxruntime differ by "
             f"{figures.error(check.optimized_relative_l2)}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Iterable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from edgecompress.core.arrays import Array
-from edgecompress.core.errors import ConfigurationInvalid, DataInvalid, Unsupported
+from edgecompress.core.errors import ConfigurationInvalid, DataInvalid, ResourceLimit, Unsupported
 from edgecompress.core.training import TensorizeOptions
 from edgecompress.training.architectures import SampleShape, load_architecture
 from edgecompress.training.batches import derived_seed
@@ -22,6 +23,7 @@ from edgecompress.training.factorized import format_names
 from edgecompress.training.low_precision.apply import bake_precision
 from edgecompress.training.plain import plain_network
 from edgecompress.training.tasks import Task, objective
+from edgecompress.training.tensorize import factorizations
 
 RUN_AT_ONCE = 1024
 """Samples of a batch that is only looked at. Source: a choice; no result depends on it."""
@@ -35,6 +37,7 @@ def architecture_network(
     Raises:
         ConfigurationInvalid: No such architecture, or a setting that it does not take.
         DataInvalid: It does not take such samples.
+        ResourceLimit: Its weights do not fit into memory.
     """
     found = load_architecture(name)
     defaults = inspect.signature(found.build).parameters
@@ -46,7 +49,14 @@ def architecture_network(
                 f"{name} has no setting {key!r}", where="train.network", hint=f"it has {known}"
             )
         settings[key] = _as_default(key, value, defaults[key].default)
-    return found.build(sample, generator_of(seed, "weights"), **settings)
+    try:
+        return found.build(sample, generator_of(seed, "weights"), **settings)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        outputs = sample.classes or sample.vocabulary
+        named = f" with {outputs:,} outputs" if outputs else ""
+        raise ResourceLimit(f"{name}{named} does not fit into memory", where="train") from error
 
 
 def generator_of(seed: int, purpose: str) -> torch.Generator:
@@ -166,6 +176,16 @@ def has_storage(network: nn.Module) -> bool:
 def parameter_count(network: nn.Module) -> int:
     """Numbers that training changes."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def least_parameters(network: nn.Module, floor: int) -> int:
+    """Parameters that remain when all ranks have fallen to ``floor``."""
+    least = parameter_count(network)
+    for _, part in factorizations(network):
+        ranks = tuple(min(rank, floor) for rank in part.ranks)
+        least += sum(prod(shape) for shape in type(part).core_shapes(part.folding, ranks))
+        least -= part.count
+    return least
 
 
 def _targets(targets: Array, task: Task) -> Tensor:

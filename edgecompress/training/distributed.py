@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from edgecompress.core.errors import ConfigurationInvalid
+from edgecompress.core.errors import UsageError
 
 T = TypeVar("T")
 
@@ -118,10 +118,10 @@ def joined_team(device: str | None) -> Iterator[Team]:
             through gloo, CUDA devices through NCCL.
 
     Raises:
-        ConfigurationInvalid: No such device, or more processes than accelerators.
+        UsageError: No such device, or more processes than accelerators.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
-    place = _device(device, size)
+    place = find_device(device, size)
     if size == 1 and not (dist.is_available() and dist.is_initialized()):
         yield Team(0, 1, place)
         return
@@ -149,19 +149,24 @@ def in_parallel(network: nn.Module, team: Team) -> nn.Module:
     return nn.parallel.DistributedDataParallel(network, device_ids=ids)
 
 
-def _device(wanted: str | None, size: int) -> torch.device:
+def find_device(wanted: str | None, size: int) -> torch.device:
+    """The device of this process, one of ``size``.
+
+    Raises:
+        UsageError: There is none of that name, or fewer than processes.
+    """
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     try:
         place = torch.device(wanted or ("cuda" if available else "cpu"))
     except RuntimeError as error:
-        raise ConfigurationInvalid(f"unknown device {wanted!r}", hint="cpu or cuda") from error
+        raise UsageError(f"unknown device {wanted!r}", hint="cpu or cuda") from error
     if place.type != "cuda":
         return place
     local = int(os.environ.get("LOCAL_RANK", "0")) if size > 1 else place.index or 0
     if local >= available:
-        raise ConfigurationInvalid(
-            f"no CUDA device {local}: there are {available}",
-            hint="use --device cpu, or start as many processes as there are devices",
+        fewer = ", or start as many processes as there are devices" if size > 1 else ""
+        raise UsageError(
+            f"no CUDA device {local}: there are {available}", hint=f"use --device cpu{fewer}"
         )
     return torch.device("cuda", local)
 

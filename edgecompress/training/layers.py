@@ -195,7 +195,7 @@ class TensorizedEmbedding(TensorizedLayer):
         Raises:
             IndexError: An index is negative, or there is no such row; not looked at while traced.
         """
-        if x.numel() and not _traced(x):
+        if not _traced(x) and x.numel():
             low, high = (int(end) for end in x.aminmax())
             if low < 0 or high >= self.num_embeddings:
                 wrong = low if low < 0 else high

@@ -29,15 +29,17 @@ class StepMemory:
     """What one training step holds, in bytes; the batch itself is not in it.
 
     Attributes:
-        parameter_bytes: All parameters and buffers.
+        parameter_bytes: All parameters.
+        buffer_bytes: What the network keeps without training it: moving statistics.
         gradient_bytes: Gradients after the backward pass.
         state_bytes: State of the optimiser.
         activation_bytes: What the forward pass leaves for the backward pass, the loss included.
         peak_bytes: The most at any time between the forward pass and the end of the update, with
-            parameters and state.
+            parameters, buffers and state.
     """
 
     parameter_bytes: int
+    buffer_bytes: int
     gradient_bytes: int
     state_bytes: int
     activation_bytes: int
@@ -45,8 +47,9 @@ class StepMemory:
 
     @property
     def model_bytes(self) -> int:
-        """Parameters, gradients and optimiser state together."""
-        return self.parameter_bytes + self.gradient_bytes + self.state_bytes
+        """Parameters, buffers, gradients and optimiser state together."""
+        kept = self.parameter_bytes + self.buffer_bytes
+        return kept + self.gradient_bytes + self.state_bytes
 
 
 def predict_memory(
@@ -84,11 +87,12 @@ def predict_memory(
         if not in_place:
             updater.step()
     return StepMemory(
-        parameter_bytes=_parameter_bytes(shadow),
+        parameter_bytes=_size_bytes(shadow.parameters()),
+        buffer_bytes=_size_bytes(shadow.buffers()),
         gradient_bytes=gradients,
         state_bytes=_state_bytes(updater),
         activation_bytes=kept,
-        peak_bytes=books.peak + _parameter_bytes(shadow) + _state_bytes(updater),
+        peak_bytes=books.peak + _fixed_bytes(shadow, updater),
     )
 
 
@@ -111,13 +115,13 @@ def measure_memory(
     cuda = batch[0].is_cuda if batch else False
     measured = _on_cuda if cuda else _on_cpu
     kept, gradients, peak = measured(trained, batch, loss, updater)
-    fixed = _parameter_bytes(trained) + _state_bytes(updater)
     return StepMemory(
-        parameter_bytes=_parameter_bytes(trained),
+        parameter_bytes=_size_bytes(trained.parameters()),
+        buffer_bytes=_size_bytes(trained.buffers()),
         gradient_bytes=gradients,
         state_bytes=_state_bytes(updater),
         activation_bytes=kept,
-        peak_bytes=peak + fixed,
+        peak_bytes=peak + _fixed_bytes(trained, updater),
     )
 
 
@@ -190,8 +194,13 @@ def _on_cuda(
     return kept, gradients, torch.cuda.max_memory_allocated(device) - before
 
 
-def _parameter_bytes(network: nn.Module) -> int:
-    tensors = (*network.parameters(), *network.buffers())
+def _fixed_bytes(network: nn.Module, updater: torch.optim.Optimizer) -> int:
+    """What is there before and after a step."""
+    kept = (*network.parameters(), *network.buffers())
+    return _size_bytes(kept) + _state_bytes(updater)
+
+
+def _size_bytes(tensors: Iterable[Tensor]) -> int:
     return sum(item.numel() * item.element_size() for item in tensors)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +48,8 @@ def step_accounts(
     ours: nn.Module,
     data: TrainingData,
     options: TrainOptions,
-    batches: Iterable[int],
+    batches: Collection[int],
+    on_account: Callable[[int, int], None],
 ) -> tuple[StepAccount, ...]:
     """Memory of a step at several batch sizes.
 
@@ -57,6 +58,7 @@ def step_accounts(
         data: Samples, repeated where they do not fill a batch.
         options: The optimiser.
         batches: Sizes.
+        on_account: Told how many sizes are done, and of how many, before the first and after each.
     """
     pair = _in_float(dense), _in_float(ours)
     judge = objective(data.task)
@@ -65,6 +67,7 @@ def step_accounts(
         return judge.loss(network(*batch[:-1]), batch[-1])
 
     accounts: list[StepAccount] = []
+    on_account(0, len(batches))
     for size in batches:
         batch = _batch(data, size)
         maker = _maker(options)
@@ -79,6 +82,7 @@ def step_accounts(
                 ours_measured=measured[1],
             )
         )
+        on_account(len(accounts), len(batches))
     return tuple(accounts)
 
 

@@ -197,10 +197,10 @@ def test_what_cannot_be_learned_from_is_refused(
         np.savez(tmp_path / "more.npz", x=stored["image"][:20], y=stored["y"][:20] + 5)
     said = failing(capsys, 6, "--arch", "lenet", *output, "--data", tmp_path / "last.npz")
     assert "pictures of shape (24, 24, 3) have their channels last" in said[0]
-    assert said[1] == "hint: --preprocess layout=nhwc->nchw"
+    assert said[1] == "hint: --preprocess layout=nhwc"
     said = failing(capsys, 6, *mlp, *data, "--test-data", tmp_path / "more.npz")
     assert "the test data have class 14; the training data end at 9" in said[0]
-    said = failing(capsys, 7, *mlp, *data, "--target-params", "5")
+    said = failing(capsys, 2, *mlp, *data, "--target-params", "5")
     assert "5 parameters cannot be had" in said[0]
     said = failing(capsys, 7, *mlp, *data, "--rule", "none:skip")
     assert "the rule for 'none' matches no layer" in said[0]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -14,6 +17,7 @@ from edgecompress.training.architectures import (
     architecture_names,
     load_architecture,
 )
+from edgecompress.training.architectures.transformer import Attention
 from edgecompress.training.export import export_module
 
 
@@ -192,3 +196,33 @@ def test_every_file_is_an_architecture_of_its_name() -> None:
         assert load_architecture(name).name == name
     with pytest.raises(ConfigurationInvalid, match=r"unknown architecture 'vgg'.*mlp"):
         load_architecture("vgg")
+
+
+def test_a_decoder_in_onnxruntime_hides_later_tokens_without_a_table_of_places() -> None:
+    length = 200
+    sample = _sample(length, dtype="int64", vocabulary=40)
+    network = _build("transformer", sample, width=16, heads=2).eval()
+    tokens = _input(sample, 2)
+    data = export_module(network, (1, length), where="network", dtype=tokens.dtype)
+    held = [math.prod(item.dims) for item in onnx.load_from_string(data).graph.initializer]
+    # The largest weights are the places, 200 * 16; a mask of both blocks would be 2 * 200 * 200.
+    assert max(held) == length * 16
+    assert not list(network.buffers())
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    changed = tokens.clone()
+    changed[:, 90:] = (changed[:, 90:] + 1) % 40
+    before, after = (session.run(None, {"input": x.numpy()})[0] for x in (tokens, changed))
+    assert np.array_equal(before[:, :90], after[:, :90])
+    assert np.abs(before[:, 90:] - after[:, 90:]).max() > 1e-2
+    with torch.no_grad():
+        np.testing.assert_allclose(before, network(tokens).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_attention_to_earlier_places_is_that_of_torch() -> None:
+    attention = Attention(8, 2, causal=True)
+    x = torch.randn(3, 7, 8, generator=torch.Generator().manual_seed(0))
+    parts = (attention.query, attention.key, attention.value)
+    query, key, value = (part(x).reshape(3, 7, 2, 4).transpose(1, 2) for part in parts)
+    mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+    wanted = attention.output(mixed.transpose(1, 2).reshape(3, 7, 8))
+    torch.testing.assert_close(attention(x), wanted, rtol=1e-5, atol=1e-6)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from distributed_cases import all_cases
 
-from edgecompress.core.errors import ConfigurationInvalid
+from edgecompress.core.errors import UsageError
 from edgecompress.training.distributed import Team, is_first_process, joined_team
 
 CASES = ("run", "bayesian", "zeroth-order", "single samples", "spread")
@@ -144,7 +144,7 @@ def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("WORLD_SIZE", "64")
     monkeypatch.setenv("LOCAL_RANK", "63")
     with (
-        pytest.raises(ConfigurationInvalid, match="no CUDA device 63"),
+        pytest.raises(UsageError, match="no CUDA device 63"),
         joined_team("cuda"),
     ):
         pass

@@ -375,7 +375,7 @@ def test_misfits_of_data_and_network_are_refused() -> None:
     five = TrainingData(inputs=(x,), targets=np.arange(8) % 5, task="classification")
     with pytest.raises(DataInvalid, match="targets go up to 4, and the network has 4 outputs"):
         train_network(dense_network(), five, options, run=CPU)
-    with pytest.raises(ConfigurationInvalid, match="unknown device 'warp'"):
+    with pytest.raises(UsageError, match="unknown device 'warp'"):
         train_network(dense_network(), clusters(), PLAIN, run=RunOptions(device="warp"))
     with pytest.raises(UsageError, match="no checkpoint is named"):
         train_network(dense_network(), clusters(), PLAIN, run=RunOptions(resume=True))

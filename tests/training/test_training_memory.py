@@ -107,3 +107,27 @@ def test_a_size_that_depends_on_values_cannot_be_predicted() -> None:
     with pytest.raises(NotImplementedError):
         predict_memory(_Distinct(), batch, loss, _adam)
     assert isinstance(measure_memory(_Distinct(), batch, loss, _adam), StepMemory)
+
+
+@pytest.mark.parametrize("memory_of", [predict_memory, measure_memory])
+def test_moving_statistics_are_not_parameters(memory_of: object) -> None:
+    network = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    batch = (torch.zeros(5, 6), torch.zeros(5, dtype=torch.long))
+    found = memory_of(network, batch, _loss, _adam)  # type: ignore[operator]
+    # By hand: 28 + 8 + 10 parameters; a mean and a variance of 4, and one 64-bit counter.
+    assert found.parameter_bytes == FLOAT_BYTES * 46
+    assert found.buffer_bytes == FLOAT_BYTES * 8 + 8
+    assert found.model_bytes == FLOAT_BYTES * 46 * 4 + FLOAT_BYTES * 8 + 8
+
+
+def test_accounts_say_how_far_they_are() -> None:
+    network = nn.Linear(6, 2)
+    data = TrainingData(
+        inputs=(np.zeros((3, 6), np.float32),), targets=np.array([0, 1, 1]), task="classification"
+    )
+    told: list[tuple[int, int]] = []
+    accounts = step_accounts(
+        network, network, data, TrainOptions(), (1, 3), lambda *state: told.append(state)
+    )
+    assert [account.batch for account in accounts] == [1, 3]
+    assert told == [(0, 2), (1, 2), (2, 2)]

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from edgecompress.core.errors import DataInvalid, InputOutputFailed, Unsupported, UsageError
 from edgecompress.core.preprocess import read_preprocess
 from edgecompress.graph.model import Model, load_model
+from edgecompress.graph.session import open_session, run_feeds
 from edgecompress.pipeline.data import load_samples
 
 ELEMENT = {"float": "float", "int64": "int64", "uint8": "uint8", "float16": "float16"}
@@ -280,9 +281,9 @@ def test_wrong_order_of_axes_is_refused_with_the_cure(tmp_path, model, pixels) -
         load_samples(str(tmp_path / "d.npz"), network)
     text = str(caught.value)
     assert "data is (100, 8, 8, 3), the model wants (n, 3, 8, 8)" in text
-    assert "--preprocess layout=nhwc->nchw" in text
+    assert "--preprocess layout=nhwc)" in text  # no ">", which a shell would take for itself
     cured = load_samples(
-        str(tmp_path / "d.npz"), network, preprocess=read_preprocess("layout=nhwc->nchw")
+        str(tmp_path / "d.npz"), network, preprocess=read_preprocess("layout=nhwc")
     )
     np.testing.assert_array_equal(joined(cured), pixels.transpose(0, 3, 1, 2))
 
@@ -447,3 +448,47 @@ def test_random_for_a_model_without_inputs(tmp_path) -> None:
     assert samples.count == 1
     with pytest.raises(UsageError, match="the model has no inputs"):
         load_samples("d.npz", network)
+
+
+def tables(tmp_path: Path, body: str) -> Model:
+    """A model whose input of three whole numbers indexes tables of 2, 7 and 40 rows."""
+    text = (
+        '<ir_version: 8, opset_import: ["" : 17]>\n'
+        "g (int64[N,3] x) => (float[N] y)\n"
+        "<int64 two = {2}, int64 seven = {7}, int64 one = {1}, int64[1] axis = {1}>\n"
+        f"{{\n{body}\n}}"
+    )
+    proto = onnx.parser.parse_model(text)
+    for rows in (2, 7, 40):
+        values = np.arange(rows, dtype=np.float32)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(values, f"table{rows}"))
+    path = tmp_path / "tables.onnx"
+    onnx.save(proto, path)
+    return load_model(path, normalize=False)
+
+
+@pytest.mark.parametrize(
+    ("body", "below"),
+    [
+        ("a = Gather<axis = 1>(x, one)\ny = Gather(table7, a)", 7),
+        ("a, b, c = Split<axis = 1>(x)\nd = Squeeze(b, axis)\ny = Gather(table7, d)", 7),
+        ("a = Gather<axis = 1>(x, one)\nb = Div(a, two)\ny = Gather(table2, b)", 4),
+        ("a = Gather<axis = 1>(x, one)\nb = Mod(a, seven)\ny = Gather(table7, b)", 10),
+        ("a = Gather<axis = 1>(x, one)\ny = Gather(table40, a)", 10),
+        (
+            "a = Gather<axis = 1>(x, one)\nb = Cast<to = 6>(a)\nc = Gather(table40, a)\n"
+            "d = Gather(table2, b)\ny = Add(c, d)",
+            2,
+        ),
+    ],
+    ids=["picked", "split", "divided", "remainder", "large", "two tables"],
+)
+def test_random_indices_are_in_their_tables(tmp_path: Path, body: str, below: int) -> None:
+    """Truth: the rows of the tables by hand, and onnxruntime, which refuses other indices."""
+    network = tables(tmp_path, body)
+    samples = load_samples("random:0", network, limit=500)
+    values = joined(samples)
+    assert values.min() == 0
+    assert values.max() == below - 1
+    session = open_session(Path(network.file.path), optimize=False)
+    assert len(run_feeds(session, samples.feeds)) == len(samples.feeds)

@@ -101,6 +101,32 @@ def test_labels_that_do_not_fit(model) -> None:
         evaluate(model(body="y = Transpose(x)"), None, samples(X, [0, 1, 2, 0]))
 
 
+ONE_SCORE = {
+    "logits": "y = ReduceSum<keepdims = 0>(x, axis)",
+    "a column of logits": "y = ReduceSum<keepdims = 1>(x, axis)",
+    "probabilities": "t = ReduceSum<keepdims = 0>(x, axis)\ny = Sigmoid(t)",
+}
+
+
+@pytest.mark.parametrize("body", ONE_SCORE.values(), ids=ONE_SCORE)
+def test_one_score_tells_two_classes_apart(tmp_path: Path, body: str) -> None:
+    """Sums 2, -1, 0.5, -3 and 1 mean 1, 0, 1, 0 and 1, whether as logits or as probabilities."""
+    shape = "N,1" if "keepdims = 1" in body else "N"
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+    g (float[N,2] x) => (float[{shape}] y) <int64[1] axis = {{1}}> {{ {body} }}"""
+    path = tmp_path / "one.onnx"
+    onnx.save(onnx.parser.parse_model(text), path)
+    one = load_model(path, normalize=False)
+    x = np.array([[1, 1], [-2, 1], [0, 0.5], [-1, -2], [3, -2]])
+    assert evaluate(one, None, samples(x, [1, 0, 0, 0, 1], batch=2)).accuracy == 0.8
+    assert evaluate(one, one, samples(x, [1, 0, 1, 0, 1])).reference_accuracy == 1.0
+    close = evaluate(one, one, samples(x)).fidelity
+    assert close is not None
+    assert close.top1_agreement is None
+    with pytest.raises(DataInvalid, match="the largest is 2, and the model gives 1 scores"):
+        evaluate(one, None, samples(x, [1, 0, 2, 0, 1]))
+
+
 def test_nan_is_not_close(model) -> None:
     roots = "t = Mul(x, c)\ny = Sqrt(t)"
     turned = model("{1.0, 1.0, -1.0}", body=roots)

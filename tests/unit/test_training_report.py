@@ -13,7 +13,7 @@ from hostile_names import HOSTILE_NAMES
 
 import edgecompress.report
 from edgecompress.cli.training_progress import fitted, time_left
-from edgecompress.core.training_report import MemoryTable
+from edgecompress.core.training_report import MemoryRow, MemoryTable
 from edgecompress.pipeline.train_memory import memory_factors
 from edgecompress.report.forms import page_of, render
 from edgecompress.report.page import Plot
@@ -135,3 +135,40 @@ def test_progress_fits_beside_a_bar_at_80_columns() -> None:
     assert fitted(parts, 21) == "1:02:03 0.412/0.398"
     assert time_left(59.6) == "1:00 left"
     assert time_left(3723) == "1:02:03 left"
+
+
+def test_a_target_below_which_training_began_is_not_called_reached() -> None:
+    report = made.training()
+    assert "already" not in render(report, "text")
+    below = replace(report, parameters_start=13_500)
+    assert "already at the start" in render(below, "text")
+    missed = replace(report, parameters_end=13_569, parameters_start=13_569)
+    assert "not reached" in render(missed, "text")
+
+
+def test_seconds_say_what_took_them() -> None:
+    # 30 epochs of 2.5 s; the whole command took 81.3 s.
+    words = " ".join(render(made.training(), "text").split())
+    assert "30 of 40 epochs in 75.0 s on cpu; weights of epoch 27" in words
+    assert "the whole command took 81.3 s" in words
+    assert "time so far: since training began" in words
+    resumed = " ".join(render(replace(made.training(), resumed_at=3), "text").split())
+    assert "in 75.0 s, earlier parts included, on cpu" in resumed
+
+
+def test_less_says_what_is_compared() -> None:
+    narrow = " ".join(render(made.training(), "text").split())
+    assert "less: dense over in few bits; of the peak" in narrow
+    assert "the trained network, its activations not rounded, differ by" in narrow
+    wide = " ".join(render(made.training(precise=False), "text").split())
+    assert "less: dense over trained" in wide
+    assert "less: dense over in few bits" not in wide
+
+
+def test_buffers_are_named_where_there_are_some() -> None:
+    rows = tuple(
+        MemoryRow(name=name, dense_bytes=64.0, ours_bytes=16.0, factor=4.0)
+        for name in ("parameters", "buffers", "model")
+    )
+    parts = list(memory_factors(100, 10, 10, 320.0, MemoryTable(batch=2, rows=rows)))
+    assert parts[-1].of == "parameters, buffers, gradients and optimizer state"

@@ -34,18 +34,12 @@ def draw_feeds(inputs: Mapping[str, InputSpec], wanted: int, batch: int, seed: i
         Unsupported: An input takes text or another type without a random form.
     """
     if inputs and all(item.shape[:1] == (None,) for item in inputs.values()):
-        rows = {
-            name: draw(name, item.dtype, item.shape[1:], wanted, seed)
-            for name, item in inputs.items()
-        }
+        rows = {name: draw(item, item.shape[1:], wanted, seed) for name, item in inputs.items()}
         starts = range(0, wanted, batch)
         return [{name: rows[name][start : start + batch] for name in rows} for start in starts]
     own = next((item.shape[0] for item in inputs.values() if item.shape), None) or 1
     count = max(1, wanted // own) if inputs else 1
-    columns = {
-        name: draw(name, item.dtype, _one_row(item.shape), count, seed)
-        for name, item in inputs.items()
-    }
+    columns = {name: draw(item, _one_row(item.shape), count, seed) for name, item in inputs.items()}
     return [{name: np.asarray(columns[name][place]) for name in columns} for place in range(count)]
 
 
@@ -53,14 +47,13 @@ def _one_row(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
     return tuple(1 if size is None and not axis else size for axis, size in enumerate(shape))
 
 
-def draw(
-    name: str, dtype: np.dtype[np.generic], shape: Sequence[int | None], count: int, seed: int
-) -> Array:
+def draw(item: InputSpec, shape: Sequence[int | None], count: int, seed: int) -> Array:
     """``count`` random inputs: normal floats, bytes over their range, other integers 0 to 9.
 
+    Integers that index a table are in it.
+
     Args:
-        name: Of the input; with the seed it fixes the numbers.
-        dtype: Of the input.
+        item: The input; its name, with the seed, fixes the numbers.
         shape: Of one input; open sizes become 64.
         count: Number of inputs.
         seed: Of the draw.
@@ -71,6 +64,7 @@ def draw(
     Raises:
         Unsupported: The input takes text or another type without a random form.
     """
+    name, dtype = item.name, item.dtype
     generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
     sizes = (count, *(OPEN_SIZE if size is None else size for size in shape))
     check_declared(sizes, np.dtype(np.float64), f"input {name!r}")
@@ -82,6 +76,8 @@ def draw(
         low, high = (0, INTEGER_RANGE)
         if dtype.itemsize == 1:
             low, high = int(np.iinfo(dtype.name).min), int(np.iinfo(dtype.name).max) + 1
+        if item.below is not None:
+            low, high = 0, max(1, min(high, item.below))
         return generator.integers(low, high, sizes).astype(dtype)
     raise Unsupported(f"no random values for input {name!r} of type {dtype}")
 

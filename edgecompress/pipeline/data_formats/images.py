@@ -71,7 +71,7 @@ def read(path: Path, name: str, wanted: PictureShape, pick: Pick) -> Raw:
         raise DataInvalid(
             f"the pictures differ in size ({listed}, ...) and the model's input size is open",
             where=str(path),
-            hint="fix it with --input-shape",
+            hint=f"fix it with --input-shape {name}=1,{wanted.channels},HEIGHT,WIDTH",
         )
     values = np.stack(pictures)
     details = [f"pictures of {values.shape[2]}x{values.shape[1]}"]

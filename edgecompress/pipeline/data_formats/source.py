@@ -14,7 +14,7 @@ import numpy as np
 from edgecompress.core.arrays import Array
 from edgecompress.core.errors import DataInvalid, InputOutputFailed
 
-LABEL_NAMES = ("y", "labels", "label")
+LABEL_NAMES = ("y", "labels", "label", "clicks")
 SOLE_INPUT_NAMES = ("x", "images", "data")
 LARGEST_DATA_BYTES = 4 << 30
 

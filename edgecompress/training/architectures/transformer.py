@@ -47,13 +47,14 @@ class Attention(nn.Module):
 
 
 def later_places(x: Tensor) -> Tensor:
-    """What hides every later place of (n, length, width) from an earlier one: (length, length).
+    """What hides later places of (n, length, width) from earlier ones: (1, 1, length, length).
 
-    Counted along the data, so that an exported file computes it: written into the file as a
-    constant it would take 4 length^2 bytes in every block.
+    Places are counted over ones that have the batch's open axis until they are cut to one row:
+    the exporter takes anything else for a constant, and writes length^2 numbers for each block.
     """
-    places = torch.ones_like(x[0, :, 0]).cumsum(0)
-    return (places[None, :] > places[:, None]).to(x.dtype) * MASKED
+    ones = torch.ones_like(x[:, :, 0], dtype=torch.long)
+    places = ones[:1].cumsum(1)
+    return (places[:, None, None, :] > places[:, None, :, None]).to(x.dtype) * MASKED
 
 
 class Block(nn.Module):
@@ -135,9 +136,7 @@ def build(
     if outputs is None:
         raise DataInvalid("transformer needs the number of classes or the size of the vocabulary")
     causal = sample.classes is None
-    blocks = [
-        Block(Attention(width, heads, causal=causal), width, dropout) for _ in range(depth)
-    ]
+    blocks = [Block(Attention(width, heads, causal=causal), width, dropout) for _ in range(depth)]
     network = Transformer(entry, length, blocks, outputs, whole=not causal)
     draw_weights(network, generator)
     with torch.no_grad():
