@@ -22,15 +22,16 @@ NOTICE = "<!-- Made by docs/generate.py; change the code, not this file. -->\n"
 
 EXAMPLES = {
     2: "an unknown option; `--rank` with `--energy`; `--max-size 100` without a unit; "
-    "`--min-accuracy` on data without labels; `--device` that is not there; a target that cannot be had",
+    "`--min-accuracy` on data without labels; a `--device` that is not there; a `--target-params` "
+    "that cannot be had",
     3: "`--max-size`, `--max-latency`, `--max-drop`, `--min-accuracy`; outputs and reports are "
     "written first",
     4: "truncated file, not a model, a graph with a cycle, weights that are NaN",
     5: "no layer with float weights; a model that is compressed already",
     6: "wrong shape, NaN, labels that do not fit the model, a file that is no data",
     7: "unknown key in a recipe, target or plan; unknown target; PyTorch input without PyTorch",
-    8: "no such file, no permission, disk full, output exists without `--force`, output is an input; "
-    "`--checkpoint` is no checkpoint, or exists without `--resume` or `--force`",
+    8: "no such file, no permission, disk full, output exists without `--force`, output is "
+    "an input; `--checkpoint` is no checkpoint, or exists without `--resume` or `--force`",
     9: "optimised and unoptimised onnxruntime disagree; the loss of a training run is NaN or "
     "infinite; nothing is at the output's name",
     10: "out of memory; a file that is made to exhaust it",

@@ -168,8 +168,8 @@ def explore(
     bandwidth = read_option(read_size, max_bandwidth, "--max-bandwidth") if max_bandwidth else None
     written = [path for path in (state, write_target) if path]
     check_report_files(reports, others=(*models, target, part, *written))
-    for path in written:
-        check_writable(path, others=(*models, target, part))
+    for place, path in enumerate(written):
+        check_writable(path, others=(*models, target, part, *written[:place]))
     with progress_on_stderr(quiet=run.quiet) as progress:
         report, space = search(
             ExploreRequest(

@@ -17,8 +17,8 @@ LARGEST_SQNR_DB = 300.0
 class Hits:
     """Counts how often the first output names the label.
 
-    Of several scores for a sample the largest names the class. One score tells class 1 from class 0:
-    above 0.5 if all scores are from 0 to 1 (probabilities), else above 0 (logits).
+    Of several scores for a sample the largest names the class. One score tells class 1 from
+    class 0: above 0.5 if all scores are from 0 to 1 (probabilities), else above 0 (logits).
     """
 
     def __init__(self) -> None:

@@ -46,6 +46,8 @@ def run_train(request: TrainRequest) -> TrainingReport | None:
     check_formats(request.options.tensorize)
     find_device(request.device, int(os.environ.get("WORLD_SIZE", "1")))
     resumed = _resumed(request)
+    if resumed:
+        request.progress(f"continuing after epoch {resumed} of {request.options.epochs}", 0, 0)
     preprocess = parse_preprocess(request.preprocess)
     read, lesson = read_lesson(request, preprocess)
     test, tested = read_test(request, read, lesson, preprocess)

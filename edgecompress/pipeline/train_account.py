@@ -227,8 +227,13 @@ def not_learned(
         if not score.value > guessed:
             yield (
                 f"the network did not learn: its {score.metric} on held-back samples is "
-                f"{score.value:.3g}, and the same answer to all has {guessed:.3g}"
+                f"{_in_words(score.value, score.metric)}, and the same answer to all has "
+                f"{_in_words(guessed, score.metric)}"
             )
+
+
+def _in_words(value: float, metric: str) -> str:
+    return f"{value:.1%}" if "accuracy" in metric else f"{value:.3g}"
 
 
 def _assumptions(request: TrainRequest, options: TrainOptions) -> Iterator[str]:

@@ -58,11 +58,11 @@ class Lesson:
 
     @property
     def examples(self) -> dict[str, Array]:
-        """A few samples by input."""
-        return {
-            name: array[:VERIFY_SAMPLES]
-            for name, array in zip(self.names, self.inputs, strict=True)
-        }
+        """A few samples by input, as they are stored: with the token that only is predicted."""
+        few = [array[:VERIFY_SAMPLES] for array in self.inputs]
+        if self.task == "next-token":
+            few = [np.concatenate([few[0], self.targets[:VERIFY_SAMPLES, -1:]], axis=1)]
+        return dict(zip(self.names, few, strict=True))
 
 
 def read_lesson(request: TrainRequest, preprocess: Preprocess | None) -> tuple[Learnable, Lesson]:
@@ -220,7 +220,7 @@ def sample_shape(lesson: Lesson) -> SampleShape:
     if lesson.task == "next-token":
         vocabulary = max(vocabulary or 0, int(lesson.targets.max()) + 1)
     return SampleShape(
-        inputs=tuple(array.shape[1:] for array in lesson.inputs),
+        inputs=tuple(array.shape[1:] for array in lesson.examples.values()),
         dtypes=tuple(array.dtype.name for array in lesson.inputs),
         classes=classes,
         vocabulary=vocabulary,

@@ -129,7 +129,7 @@ def check_labels(labels: Array | None, where: str) -> Array:
         raise DataInvalid(
             "the samples have no labels, and a classifier learns from them",
             where=where,
-            hint="an array 'y' or 'labels' beside the samples in the npz, a labels-idx1 file "
+            hint="an array 'y', 'labels' or 'clicks' beside the samples, a labels-idx1 file "
             "beside the images, or a folder for each class",
         )
     if int(labels.max()) == 0:

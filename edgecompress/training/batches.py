@@ -142,7 +142,7 @@ def hold_back(data: TrainingData, share: float, seed: int) -> tuple[Array | None
     if not len(held):
         raise DataInvalid(
             f"holding back {share:g} of {data.count} samples leaves none to judge by",
-            hint="give more data, or a larger share",
+            hint="give more data, or a larger --validation",
         )
     held.sort()
     return np.setdiff1d(np.arange(data.count), held, assume_unique=True), held

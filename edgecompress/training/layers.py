@@ -253,7 +253,8 @@ def _traced(x: Tensor) -> bool:
         x.is_meta
         or isinstance(x, FakeTensor)
         or torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._functorch.is_functorch_wrapped_tensor(x)
         or (x.is_cuda and torch.cuda.is_current_stream_capturing())
     )
 

@@ -71,8 +71,8 @@ def places(network: nn.Module) -> list[Place]:
 def shortcuts_off(network: nn.Module, replaced: Collection[nn.Module]) -> int:
     """Make encoders call their layers, in place; how many were changed.
 
-    In evaluation, torch's encoder layers read `weight` of these modules past their forward pass, and
-    the encoder around them packs padded samples for that.
+    In evaluation, torch's encoder layers read `weight` of these modules past their forward pass,
+    and the encoder around them packs padded samples for that.
     """
     layers = {
         part

@@ -131,3 +131,11 @@ def test_a_sweep(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "<svg " in html.read_text()
     assert main([*command, *sweep, "--max-latency", "1ms"]) == 2
     assert "a sweep has no operators and no limits" in capsys.readouterr().err
+
+
+def test_the_state_and_the_target_are_two_files(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "both.toml")
+    assert explore(model, "--state", path, "--write-target", path) == 8
+    assert "would overwrite another file of this run" in capsys.readouterr().err

@@ -173,6 +173,36 @@ def test_tokens_without_labels_predict_the_next_one(tmp_path: Path) -> None:
     assert found["score_name"] == "token accuracy"
     # Every token follows from the one before it; guessing is right one time in five.
     assert found["history"][-1]["score"] > 0.6
+    # The file that was learned from is calibration data of the graph as it is.
+    quantize = ["quantize", tmp_path / "m.onnx", "--data", tmp_path / "tokens.npz", "--quiet"]
+    assert main([str(part) for part in [*quantize, "-o", tmp_path / "q.onnx"]]) == 0
+
+
+def test_a_recommender_is_compressed_on_its_data_and_on_none(tmp_path: Path) -> None:
+    """Tables of 3 and 40 rows: random categories have to be in both; one score tells clicks."""
+    rng = np.random.default_rng(0)
+    categories = np.stack([rng.integers(0, 3, 400), rng.integers(0, 40, 400)], 1)
+    categories[0] = (2, 39)
+    clicks = categories[:, 0] == 1
+    dense = rng.standard_normal((400, 4)).astype(np.float32)
+    data = tmp_path / "clicks.npz"
+    np.savez(data, dense=dense, categories=categories, y=clicks.astype(np.int64))
+    recipe = tmp_path / "r.toml"
+    recipe.write_text("[train.network]\nwidth = 8\nbottom = [16]\ntop = [32]\n")
+    train = ["train", "--arch", "recommender", "--data", data, "--quiet", "--recipe", recipe]
+    train += ["--epochs", "20", "--batch", "20", "--device", "cpu", "-o", tmp_path / "m.onnx"]
+    assert main([str(part) for part in train]) == 0
+    quantize = ["quantize", tmp_path / "m.onnx", "--quiet", "-o", tmp_path / "q.onnx"]
+    assert main([str(part) for part in quantize]) == 0
+    evaluate = ["evaluate", tmp_path / "q.onnx", "--reference", tmp_path / "m.onnx"]
+    evaluate += ["--data", data, "--quiet", "--report", tmp_path / "e.json"]
+    assert main([str(part) for part in [*quantize[:-1], tmp_path / "q8.onnx", "--data", data]]) == 0
+    assert main([str(part) for part in evaluate]) == 0
+    session = ort.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {"dense": dense, "categories": categories})
+    right = float(((logits > 0) == clicks).mean())
+    assert report_of(tmp_path / "e.json")["reference_accuracy"] == pytest.approx(right, abs=1 / 400)
+    assert right > max(clicks.mean(), 1 - clicks.mean())
 
 
 def failing(
@@ -202,6 +232,13 @@ def test_what_cannot_be_learned_from_is_refused(
     assert "the test data have class 14; the training data end at 9" in said[0]
     said = failing(capsys, 2, *mlp, *data, "--target-params", "5")
     assert "5 parameters cannot be had" in said[0]
+    assert said[0].startswith("error: --target-params: ")
+    # 64*512 + 512 + 512*10 + 10 weights and biases.
+    said = failing(capsys, 2, *mlp, *data, "--target-params", "40000")
+    assert "40,000 parameters are no target: the dense network has 38,410" in said[0]
+    said = failing(capsys, 2, *mlp, *data, "--device", "cuda:99")
+    assert "no CUDA device 99" in said[0]
+    assert said[1] == "hint: use --device cpu"
     said = failing(capsys, 7, *mlp, *data, "--rule", "none:skip")
     assert "the rule for 'none' matches no layer" in said[0]
     (tmp_path / "r.toml").write_text("[train.network]\nwidth = 3\n")

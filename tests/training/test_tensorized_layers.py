@@ -104,7 +104,7 @@ def test_a_table_at_full_ranks_is_the_dense_one(name: str) -> None:
     assert all(float(core.grad.abs().max()) == 0.0 for core in layer.factorization.cores)
 
 
-@pytest.mark.parametrize("name", (*NAMES, "ttm"))
+@pytest.mark.parametrize("name", [*NAMES, "ttm"])
 def test_only_rows_of_the_table_can_be_asked_for(name: str) -> None:
     """As nn.Embedding; rows 29 to 31 exist in the factors and not in the table."""
     kind = load_format(name)
@@ -132,6 +132,7 @@ def test_a_traced_table_does_not_look_at_its_rows() -> None:
     program = torch.export.export(layer, (torch.tensor([1, 5, 31]),), strict=False)
     torch.testing.assert_close(program.module()(again), layer(again))
     assert not [node for node in program.graph.nodes if "aminmax" in str(node.target)]
+    torch.testing.assert_close(torch.vmap(layer)(again[:, None]), layer(again[:, None]))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from edgecompress.core.training import TrainOptions
+from edgecompress.training.batches import TrainingData
 from edgecompress.training.memory import StepMemory, measure_memory, predict_memory
+from edgecompress.training.step_accounts import step_accounts
 
 BATCH, INPUTS, HIDDEN, CLASSES = 8, 12, 20, 3
 FLOAT_BYTES = 4

@@ -46,7 +46,6 @@ scale = 0.5
 inference = "bayesian"
 strength = 0.1
 target_params = "30x"
-loss_tolerance = "2%"
 warm_up = [0.1, 0.4]
 settle = 0.8
 balance_epochs = 2
@@ -86,7 +85,6 @@ def test_every_key() -> None:
                 scale=0.5,
                 inference="bayesian",
                 strength=0.1,
-                loss_tolerance=0.02,
                 warm_up=(0.1, 0.4),
                 settle=0.8,
                 balance_epochs=2,
@@ -140,6 +138,10 @@ def test_adaptation_off_and_a_share_of_each_layer() -> None:
             "[train.adaptation]\nenabled = false\ntarget_params = '3x'",
             "a target has no effect: adaptation is off",
         ),
+        (
+            "[train.adaptation]\ntarget_params = '3x'\nloss_tolerance = '2%'",
+            "give one of target_params and loss_tolerance, not 2",
+        ),
         ("[train.precision]\nmaster_bits = 20", "20 is not 0, 8 to 16, or 32"),
         ("[train.precision]\nstate_bits = 8", "8 is neither 16 nor 32"),
         ("[train.precision]\ngradient_bits = 24", "24 is not 8 to 16, or 32"),
@@ -156,6 +158,38 @@ def test_all_mistakes_are_told_at_once() -> None:
     text = "[train]\nepochs = 0\n[train.adaptation]\nfloors = 2\n[train.precision]\nstate_bits = 1"
     with pytest.raises(ConfigurationInvalid, match=r"3 errors: .*epochs.*floors.*state_bits"):
         parse_recipe(text)
+
+
+MISNAMED = """
+[train]
+arch = "mpl"
+epochs = 0
+[train.network]
+hiden = [3]
+depth = 2
+"""
+
+
+def test_wrong_names_of_networks_and_settings_are_told_with_all_other_mistakes(tmp_path) -> None:
+    (tmp_path / "r.toml").write_text(MISNAMED)
+    with pytest.raises(ConfigurationInvalid) as caught:
+        settle_training(asked(arch=None, recipe=str(tmp_path / "r.toml")))
+    assert "2 errors" in caught.value.message
+    assert "unknown architecture 'mpl'; did you mean 'mlp'?" in caught.value.message
+    with pytest.raises(ConfigurationInvalid) as caught:
+        settle_training(asked(arch="mlp", recipe=str(tmp_path / "r.toml")))
+    assert "3 errors" in caught.value.message
+    assert "mlp has no setting 'hiden'; mlp has no setting 'depth'" in caught.value.message
+
+
+def test_a_tolerance_goes_over_the_target_of_a_recipe_and_the_other_way_round(tmp_path) -> None:
+    (tmp_path / "r.toml").write_text("[train.adaptation]\ntarget_params = '30x'\n")
+    found = settle_training(asked(recipe=str(tmp_path / "r.toml"), loss_tolerance="2%"))
+    assert found.target_params is None
+    (tmp_path / "r.toml").write_text("[train.adaptation]\nloss_tolerance = '2%'\n")
+    found = settle_training(asked(recipe=str(tmp_path / "r.toml"), target_params="30x"))
+    assert found.options.adaptation is not None
+    assert found.options.adaptation.loss_tolerance is None
 
 
 def test_times_fewer() -> None:
@@ -209,6 +243,10 @@ def test_fixed_ranks_and_float() -> None:
     ("given", "words"),
     [
         ({"arch": None}, "no network is named"),
+        ({"device": "tpu"}, "--device: unknown device 'tpu'"),
+        ({"format_name": "none", "ranks": "4"}, "--ranks has no effect"),
+        ({"format_name": "none", "cores": 2}, "--cores has no effect"),
+        ({"target_params": "30x", "loss_tolerance": "2%"}, "exclude each other"),
         ({"torch_factory": "a:b"}, "--arch and --model exclude each other"),
         ({"resume": True}, "--resume needs --checkpoint"),
         ({"adapt": False, "prior": "log-uniform"}, "--prior has no effect: ranks are fixed"),

@@ -97,7 +97,7 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, length) or (n, length, features) -> (n, length, tokens) or (n, classes)."""
-        y = self.norm(self.blocks(self.entry(x) + self.place))
+        y = self.norm(self.blocks(self.entry(x) + self.place[: x.shape[1]]))
         logits: Tensor = self.head(y.mean(1) if self.whole else y)
         return logits
 
