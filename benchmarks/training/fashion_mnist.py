@@ -72,8 +72,8 @@ class Recipe:
     smoothing: float = 0.0
     strength: float = 0.3
     start: float = 2.0
-    warm_up: tuple[float, float] = (0.05, 0.4)
-    settle: float = 0.5
+    warm_up: tuple[float, float] = (0.02, 0.2)
+    settle: float = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

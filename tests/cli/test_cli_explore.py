@@ -101,7 +101,7 @@ def test_an_interrupt_leaves_a_state_that_a_rerun_takes_up(model: str, tmp_path:
     state, report = tmp_path / "state.jsonl", tmp_path / "r.json"
     command = [sys.executable, "-m", "edgecompress", "explore", model, "--quiet"]
     command += ["--target", "winocnn-zcu102-w6", "--vary", "array_rows=1:16"]
-    command += ["--vary", "array_columns=1:8", "--vary", "weight_buffer_words=100:2000:40"]
+    command += ["--vary", "array_columns=1:8", "--vary", "weight_buffer_words=100:2000:400"]
     command += ["--state", str(state), "--report", str(report)]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     for _ in range(600):
@@ -116,7 +116,7 @@ def test_an_interrupt_leaves_a_state_that_a_rerun_takes_up(model: str, tmp_path:
     done = subprocess.run(command, capture_output=True, check=True)
     assert done.stdout
     assert state.read_text().startswith(kept)
-    assert json.loads(report.read_text())["tried_points"] == 16 * 8 * 40
+    assert json.loads(report.read_text())["tried_points"] == 16 * 8 * 400
 
 
 def test_a_sweep(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
