@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -33,6 +34,7 @@ from edgecompress.pipeline.train import prepare_torch
 from edgecompress.pipeline.train_request import TrainRequest
 
 _DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,4})?")
+_OF_FACTORS = ("ranks", "cores", "target_params", "loss_tolerance", "prior", "bayesian")
 _COPIED = ("epochs", "batch", "learning_rate", "patience")
 
 
@@ -160,10 +162,16 @@ def _check(asked: TrainingAsked, recipe: TrainRecipe) -> None:
         raise UsageError(
             "--target-params and --loss-tolerance exclude each other: each says how far ranks fall"
         )
-    if asked.format_name == "none":
-        for name in ("ranks", "cores"):
-            if getattr(asked, name) is not None and not asked.rules:
-                raise UsageError(f"--{name} has no effect: --format none has no factors")
+    if asked.shard and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        raise UsageError(
+            "--shard spreads parameters over several processes, and there is one",
+            hint="torchrun --nproc-per-node N -m edgecompress train ...",
+        )
+    if asked.format_name == "none" and not asked.rules:
+        for name in _OF_FACTORS:
+            if getattr(asked, name) is not None:
+                option = name.replace("_", "-")
+                raise UsageError(f"--{option} has no effect: --format none has no factors")
 
 
 def _target(asked: TrainingAsked, recipe: TrainRecipe) -> Budget | None:
@@ -197,6 +205,10 @@ def _options(asked: TrainingAsked, recipe: Recipe) -> TrainOptions:
 
 def _tensorize(asked: TrainingAsked, base: TensorizeOptions) -> TensorizeOptions:
     rules = tuple(read_option(read_rule, text, "--rule") for text in asked.rules)
+    if any(rule.bits is not None for rule in rules):
+        raise UsageError(
+            "bits by layer have no effect on training", where="--rule", hint="--precision N for all"
+        )
     ranks = base.ranks
     if asked.ranks is not None:
         ranks = FixedRanks(read_option(read_sizes, asked.ranks, "--ranks"))
