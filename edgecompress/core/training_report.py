@@ -113,7 +113,8 @@ class MemoryRow:
         dense_measured_bytes, ours_measured_bytes: As the allocator saw it; None if not measured.
         stored_bytes: Of ours at the widths that were asked for; None in float32.
         factor: How many times less ours takes: the dense network's bytes over ``stored_bytes``
-            where there are such, else over ``ours_bytes``; None where the dense network has none.
+            where there are such, else over ``ours_bytes``, by the measured sizes where both were
+            measured; None where the dense network has none.
     """
 
     name: str

@@ -92,6 +92,7 @@ def _table(account: StepAccount, options: TrainOptions, stored: StoredBits | Non
     dense = _sizes(account.dense) or measured[0]
     ours = _sizes(account.ours) or measured[1]
     narrow = _narrow(stored, options, ours) if stored else {}
+    before, after = measured if all(measured) else (dense, ours)
     rows = [
         MemoryRow(
             name=name,
@@ -100,7 +101,7 @@ def _table(account: StepAccount, options: TrainOptions, stored: StoredBits | Non
             dense_measured_bytes=measured[0].get(name),
             ours_measured_bytes=measured[1].get(name),
             stored_bytes=narrow.get(name),
-            factor=_ratio(dense.get(name, 0.0), narrow.get(name, ours.get(name, 0.0))),
+            factor=_ratio(before.get(name, 0.0), narrow.get(name, after.get(name, 0.0))),
         )
         for name in _row_names(narrow, buffers=bool(dense.get("buffers") or ours.get("buffers")))
     ]

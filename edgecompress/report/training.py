@@ -34,9 +34,10 @@ from edgecompress.report.training_plots import training_plots
 
 _FLOAT_BITS = 32
 _ROWS_SHOWN = 20
-_LESS = "less: dense over trained"
+_LESS = "less: dense over trained, by measured sizes where there are some"
 _LESS_IN_FEW_BITS = (
-    "less: dense over in few bits; of the peak, which is known in float32 only, dense over trained"
+    "less: dense over in few bits; of the peak, known in float32 only, dense over trained; by "
+    "measured sizes where there are some"
 )
 
 

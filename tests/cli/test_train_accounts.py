@@ -35,6 +35,9 @@ def test_a_step_has_no_more_samples_than_there_are(
     assert 0 < learned < 30
     assert found["batch"] == learned
     assert [memory["batch"] for memory in found["memory"]] == sorted({1, 16, learned})
+    for row in (row for memory in found["memory"] for row in memory["rows"] if row["factor"]):
+        measured = row["dense_measured_bytes"] / row["ours_measured_bytes"]
+        assert row["factor"] == pytest.approx(measured)
     said = f"the batch of 5,000 is larger than the {learned} training samples"
     assert any(said in warning for warning in found["warnings"])
     assert "accounting for memory" in capsys.readouterr().err
