@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from interrupts import hear_interrupts
 
 from edgecompress.cli.entry import main
 from edgecompress.hardware.parts import PART_FOLDER
@@ -101,9 +102,14 @@ def test_an_interrupt_leaves_a_state_that_a_rerun_takes_up(model: str, tmp_path:
     state, report = tmp_path / "state.jsonl", tmp_path / "r.json"
     command = [sys.executable, "-m", "edgecompress", "explore", model, "--quiet"]
     command += ["--target", "winocnn-zcu102-w6", "--vary", "array_rows=1:16"]
-    command += ["--vary", "array_columns=1:8", "--vary", "weight_buffer_words=100:2000:400"]
+    command += ["--vary", "array_columns=1:8", "--vary", "weight_buffer_words=100:2000:40"]
     command += ["--state", str(state), "--report", str(report)]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    running = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=hear_interrupts,  # noqa: PLW1509 - nothing runs beside it in the child
+    )
     for _ in range(600):
         if state.exists() and state.read_text().count("\n") >= 2:
             break
@@ -116,7 +122,7 @@ def test_an_interrupt_leaves_a_state_that_a_rerun_takes_up(model: str, tmp_path:
     done = subprocess.run(command, capture_output=True, check=True)
     assert done.stdout
     assert state.read_text().startswith(kept)
-    assert json.loads(report.read_text())["tried_points"] == 16 * 8 * 400
+    assert json.loads(report.read_text())["tried_points"] == 16 * 8 * 40
 
 
 def test_a_sweep(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
