@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar, Protocol, Self, cast
 
 import torch
@@ -195,9 +196,20 @@ class Factorization(nn.Module, ABC):
 
     # How it is filled.
 
-    @abstractmethod
     def reset(self, std: float, generator: torch.Generator | None = None) -> None:
         """Draw cores such that entries of the weight have this standard deviation, in place."""
+        each = self.deviation(std)
+        with torch.no_grad():
+            for core in self.cores:
+                core.normal_(0.0, each, generator=generator)
+
+    def deviation(self, std: float) -> float:
+        """Of entries of the cores where those of the weight have ``std``: an entry of the weight is
+        a sum of prod(ranks) products of one number from each core.
+
+        Source: the variance of such a sum; Hawkins and Zhang 2021 with all ranks equal.
+        """
+        return float((std**2 / prod(self.ranks)) ** (1 / (2 * len(self.cores))))
 
     @classmethod
     @abstractmethod

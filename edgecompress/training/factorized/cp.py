@@ -156,16 +156,6 @@ class CanonicalPolyadic(TwoSided):
             stride *= factor.shape[0]
         return (*pieces, Product(KhatriRao().merge(ahead)[-1]))
 
-    def reset(self, std: float, generator: torch.Generator | None = None) -> None:
-        """An entry is a sum of ``rank`` products of d normal numbers.
-
-        Source: the variance of such a sum; Hawkins and Zhang 2021.
-        """
-        each = (std**2 / self.ranks[0]) ** (1 / (2 * len(self.cores)))
-        with torch.no_grad():
-            for core in self.cores:
-                core.normal_(0.0, each, generator=generator)
-
     @classmethod
     def from_dense(cls, weight: Tensor, folding: Folding, ranks: Shape) -> Self:
         """Alternating least squares; a good approximation, the best is not computable."""

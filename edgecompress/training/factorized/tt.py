@@ -177,16 +177,6 @@ class TensorTrain(TwoSided):
         left_half = TrainLeft().merge(ahead)[-1]
         return (*pieces, View((left_half.shape[1],), taken=2), Product(left_half))
 
-    def reset(self, std: float, generator: torch.Generator | None = None) -> None:
-        """An entry is a sum of prod(ranks) products of d normal numbers.
-
-        Source: the variance of such a sum; Hawkins and Zhang 2021 with all ranks equal.
-        """
-        each = (std**2 / prod(self.ranks)) ** (1 / (2 * len(self.cores)))
-        with torch.no_grad():
-            for core in self.cores:
-                core.normal_(0.0, each, generator=generator)
-
     @classmethod
     def from_dense(cls, weight: Tensor, folding: Folding, ranks: Shape) -> Self:
         """TT-SVD; its error is at most sqrt(bonds) times the least.

@@ -158,16 +158,6 @@ class TensorTrainMatrix(Factorization):
         """Rows of the table by index; each distinct index is computed once, nothing is kept."""
         return gather_table(self.factors(), rows)
 
-    def reset(self, std: float, generator: torch.Generator | None = None) -> None:
-        """An entry is a sum of prod(ranks) products of d normal numbers.
-
-        Source: the variance of such a sum; Hawkins and Zhang 2021 with all ranks equal.
-        """
-        each = (std**2 / prod(self.ranks)) ** (1 / (2 * len(self.cores)))
-        with torch.no_grad():
-            for core in self.cores:
-                core.normal_(0.0, each, generator=generator)
-
     @classmethod
     def from_dense(cls, weight: Tensor, folding: Folding, ranks: Shape) -> Self:
         """TT-SVD of the tensor of paired modes: with two cores the nearest sum of Kronecker

@@ -144,16 +144,13 @@ class Tucker(TwoSided):
         return (*pieces, Product(middle), Product(Kronecker().merge(ahead)[-1]))
 
     def reset(self, std: float, generator: torch.Generator | None = None) -> None:
-        """An entry is a sum of prod(ranks) products of d + 1 numbers of the same variance. Columns
-        of a factor are orthogonal, which does not change that and makes learning faster.
+        """As for any format; then columns of a factor become orthogonal, at the same variance.
 
-        Source: the variance of such a sum; Hawkins and Zhang 2021 with all ranks equal.
-        Orthogonal columns: measured, benchmarks/training/tensorly_torch.py.
+        Source: orthogonal columns are a choice.
         """
-        each = (std**2 / prod(self.ranks)) ** (1 / (2 * len(self.cores)))
+        super().reset(std, generator)
+        each = self.deviation(std)
         with torch.no_grad():
-            for core in self.cores:
-                core.normal_(0.0, each, generator=generator)
             for factor in list(self.cores)[:-1]:
                 columns, triangle = torch.linalg.qr(factor.double())
                 sign = torch.where(triangle.diagonal() < 0, -1.0, 1.0)
