@@ -109,6 +109,7 @@ bench-training: $(STAMP)  ## tensorized training and healing; takes hours (needs
 	$(TRAIN).folding_choice accuracy
 	$(TRAIN).folding_choice time
 	$(TRAIN).layer_speed
+	$(TRAIN).conv_chains
 	$(TRAIN).tensorly_torch
 	$(TRAIN).low_precision
 	$(TRAIN).backprop_free

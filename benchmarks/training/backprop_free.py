@@ -5,22 +5,21 @@
 Each row trains the same tensorized network from the same start. Classifier: Fashion-MNIST,
 784-64-10, both layers sums of two Kronecker products; accuracy after the last step on the 10,000
 test images. Physics: root mean square of the residual (derivatives by autograd for all) and
-relative error to the known solution, at 2,000 fresh points.
+relative error to the known solution, at 2,000 fresh points. What a row cost is its number of
+evaluations, each a forward pass of one batch (of back-propagation a backward pass too).
 
-Settings are chosen first, with a seed of their own that no result has: of the classifier by the
-accuracy on 10,000 training images that were held back (learned from: the other 50,000), of the
-physics networks by the residual at 1,000 points that no result sees. The known solution and the
-test images choose nothing. Choices and results go to ``results/backprop_free.json``; rows that are
-there are not run again.
+Settings are chosen first, in whole runs with a seed of their own that no result has: of the
+classifier by the accuracy on 10,000 training images that were held back (learned from: the other
+50,000), of the physics networks by the residual at 1,000 points that no result sees. The known
+solution and the test images choose nothing. Choices and results go to
+``results/backprop_free.json``; rows that are there are not run again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from math import inf, isfinite
@@ -31,7 +30,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from benchmarks.training.low_precision import Pictures, accuracy, kronecker, load_pictures
+from benchmarks.training.fashion_images import Pictures, find_folder, normalised
+from benchmarks.training.low_precision import accuracy, kronecker
 from edgecompress.core.options import FixedRanks
 from edgecompress.core.training import TensorizeOptions
 from edgecompress.training.architectures.physics import tanh_network
@@ -49,15 +49,13 @@ from edgecompress.training.physics import (
 from edgecompress.training.schedule import rate_at
 from edgecompress.training.subspace_newton import SubspaceNewton, SubspaceOptions
 from edgecompress.training.tensorize import tensorize
-from edgecompress.training.zeroth_order import ZerothOrder, ZerothOrderOptions
 
 RESULTS = Path(__file__).parent / "results" / "backprop_free.json"
 EQUATIONS: dict[str, Equation] = {"heat": HeatEquation(), "hjb": HamiltonJacobiBellman(20)}
 POINTS = {"heat": 200, "hjb": 100}
-METHODS = ("back-propagation", "subspace", "simultaneous perturbation")
+METHODS = ("back-propagation", "subspace")
 CHOOSING_SEED = 100
 HELD_BACK = 10_000
-DIRECTIONS = {"subspace": 40, "simultaneous perturbation": 32}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,31 +66,27 @@ class Setting:
         steps: Of the run.
         rate: At the start; falls to zero along half a cosine.
         batch: Images, or points.
+        directions: Of the subspace; 0 for back-propagation.
     """
 
     steps: int
     rate: float
     batch: int
+    directions: int = 0
 
 
-def settings_of(part: str, method: str, *, choosing: bool) -> tuple[Setting, ...]:
-    """What is chosen from, at equal costs; runs to choose by are shorter where a method is slow."""
+def settings_of(part: str, method: str) -> tuple[Setting, ...]:
+    """What is chosen from, at equal costs."""
     points = POINTS.get(part, 0)
-    share = 5 if choosing else 1
-    match method:
-        case "back-propagation":
-            steps = {"classifier": 2000, "heat": 600, "hjb": 600}[part]
-            rates = (5e-3, 1e-2, 2e-2, 5e-2) if part == "classifier" else (5e-3, 2e-2)
-            return tuple(Setting(steps=steps, rate=r, batch=points or 128) for r in rates)
-        case "subspace" if part == "classifier":
-            # Short runs would mislead: a small batch is ahead at first and behind in the end.
-            return tuple(Setting(steps=716_800 // b, rate=1.0, batch=b) for b in (512, 1024))
-        case "subspace":
-            return (Setting(steps={"heat": 100, "hjb": 120}[part], rate=1.0, batch=points),)
-        case _:
-            steps = {"classifier": 800, "heat": 100, "hjb": 60}[part] // share
-            rates = (5e-3, 1e-2, 2e-2)
-            return tuple(Setting(steps=steps, rate=r, batch=points or 512) for r in rates)
+    if method == "back-propagation":
+        steps = {"classifier": 2000, "heat": 600, "hjb": 600}[part]
+        rates = (5e-3, 1e-2, 2e-2, 5e-2) if part == "classifier" else (5e-3, 2e-2)
+        return tuple(Setting(steps=steps, rate=r, batch=points or 128) for r in rates)
+    if part == "classifier":
+        shapes = ((120, 1024, 240), (360, 1024, 80))
+        return tuple(Setting(steps=s, rate=1.0, batch=b, directions=d) for d, b, s in shapes)
+    steps = {"heat": 100, "hjb": 120}[part]
+    return (Setting(steps=steps, rate=1.0, batch=points, directions=40),)
 
 
 def classifier(generator: torch.Generator) -> nn.Module:
@@ -125,12 +119,9 @@ def descend(
     optimizer: Any
     if method == "back-propagation":
         optimizer = torch.optim.Adam(parameters, lr=setting.rate)
-    elif method == "subspace":
-        options = SubspaceOptions(directions=DIRECTIONS[method])
-        optimizer = SubspaceNewton(parameters, setting.rate, options, seed=seed)
     else:
-        wide = ZerothOrderOptions(directions=DIRECTIONS[method])
-        optimizer = ZerothOrder(parameters, setting.rate, wide, seed=seed)
+        options = SubspaceOptions(directions=setting.directions)
+        optimizer = SubspaceNewton(parameters, setting.rate, options, seed=seed)
     for step in range(setting.steps):
         optimizer.param_groups[0]["lr"] = rate_at(setting.rate, step, setting.steps)
         outputs, judged, loss = problem()
@@ -138,10 +129,8 @@ def descend(
             optimizer.zero_grad()
             loss(outputs()).backward()
             optimizer.step()
-        elif method == "subspace":
-            optimizer.step(outputs, judged)
         else:
-            optimizer.step(lambda outputs=outputs, loss=loss: loss(outputs()))
+            optimizer.step(outputs, judged)
     return getattr(optimizer, "evaluations", setting.steps)
 
 
@@ -259,12 +248,11 @@ def run_once(
         if key.items() <= row.items():
             return row
     part, method, seed, choosing = (key[n] for n in ("part", "method", "seed", "choosing"))
-    begin = time.perf_counter()
     if part == "classifier" and data is not None:
         facts = run_classifier(method, setting, seed, data, choosing=choosing)
     else:
         facts = run_physics(part, method, setting, seed, choosing=choosing)
-    row = {**key, **facts, "seconds": round(time.perf_counter() - begin, 1)}
+    row = {**key, **facts}
     write(path, [*read_rows(path), row])
     sys.stderr.write(f"{json.dumps(row)}\n")
     return row
@@ -272,14 +260,13 @@ def run_once(
 
 def chosen(part: str, method: str, data: tuple[Pictures, Pictures] | None, path: Path) -> Setting:
     """The setting that held-back images or points speak for."""
-    trials = settings_of(part, method, choosing=True)
-    full = settings_of(part, method, choosing=False)
+    trials = settings_of(part, method)
     if len(trials) == 1:
-        return full[0]
+        return trials[0]
     key = {"part": part, "method": method, "seed": CHOOSING_SEED, "choosing": True}
     rows = [run_once(key, trial, data, path) for trial in trials]
     loss = [-row["accuracy"] if part == "classifier" else row["residual"] for row in rows]
-    return full[min(range(len(full)), key=lambda k: loss[k] if isfinite(loss[k]) else inf)]
+    return trials[min(range(len(trials)), key=lambda k: loss[k] if isfinite(loss[k]) else inf)]
 
 
 def main() -> None:
@@ -290,13 +277,12 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--output", type=Path, default=RESULTS)
     asked = parser.parse_args()
-    folder = Path(os.environ.get("EDGECOMPRESS_DATA", "data")) / "datasets" / "fashion_mnist"
     torch.set_num_threads(1)
     parts = asked.part or ["classifier", "heat", "hjb"]
-    data = load_pictures(folder) if "classifier" in parts and folder.is_dir() else None
+    folder = find_folder() if "classifier" in parts else None
+    data = None if folder is None else normalised(folder)
     for part in parts:
         if part == "classifier" and data is None:
-            sys.stderr.write(f"skipped: no {folder}; set EDGECOMPRESS_DATA\n")
             continue
         for method in asked.method or METHODS:
             setting = chosen(part, method, data, asked.output)

@@ -130,7 +130,6 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if samples(1) is None:
-        sys.stderr.write("skipped: EDGECOMPRESS_DATA names no folder with datasets/fashion_mnist\n")
         return
     if arguments.folder is not None:
         with joined_team("cpu") as team:

@@ -7,9 +7,9 @@ was chosen by the 5,000 training images that are held back, never by the 10,000 
 
 Every finished run is added to the result file at once, and what is there is not run again:
 
-    python benchmarks/training/fashion_mnist.py --seeds 0,2,4 --output a.json
-    python benchmarks/training/fashion_mnist.py --seeds 1,3 --output b.json
-    python benchmarks/training/fashion_mnist.py --merge a.json b.json
+    python -m benchmarks.training.fashion_mnist --seeds 0,2,4 --output a.json
+    python -m benchmarks.training.fashion_mnist --seeds 1,3 --output b.json
+    python -m benchmarks.training.fashion_mnist --merge a.json b.json
 
 `EDGECOMPRESS_DATA` names the folder that holds `datasets/fashion_mnist`.
 """
@@ -17,9 +17,7 @@ Every finished run is added to the result file at once, and what is there is not
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -29,11 +27,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 
+from benchmarks.training.fashion_images import Pictures, find_folder, hold_back, normalised
 from edgecompress.core.options import FixedRanks, LayerRule
 from edgecompress.core.training import AdaptationOptions, TensorizeOptions
 from edgecompress.training.adaptation import RankAdaptation
@@ -102,30 +100,20 @@ class Run:
 class Data:
     """Normalised images as rows, and labels: training, held back, test."""
 
-    train: tuple[Tensor, Tensor]
-    held: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
+    train: Pictures
+    held: Pictures
+    test: Pictures
 
 
 def load(folder: Path, device: torch.device) -> Data:
-    """Read the four files; mean and deviation of the training pixels become 0 and 1."""
+    """The images, on a device."""
+    train, test = normalised(folder)
+    kept, held = hold_back(train, HELD_BACK)
 
-    def read(name: str, header: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        with gzip.open(folder / f"{name}.gz") as file:
-            return np.frombuffer(file.read(), np.uint8)[header:]
+    def placed(pictures: Pictures) -> Pictures:
+        return pictures[0].to(device), pictures[1].to(device)
 
-    x, test_x = (
-        torch.tensor(read(f"{part}-images-idx3-ubyte", 16).reshape(-1, 784).astype(np.float32))
-        for part in ("train", "t10k")
-    )
-    y, test_y = (
-        torch.tensor(read(f"{part}-labels-idx1-ubyte", 8).astype(np.int64)).to(device)
-        for part in ("train", "t10k")
-    )
-    centre, spread = x.mean(), x.std()
-    x, test_x = (((part - centre) / spread).to(device) for part in (x, test_x))
-    split = len(x) - HELD_BACK
-    return Data((x[:split], y[:split]), (x[split:], y[split:]), (test_x, test_y))
+    return Data(placed(kept), placed(held), placed(test))
 
 
 def make_network(run: Run, recipe: Recipe, generator: torch.Generator) -> nn.Module:
@@ -252,7 +240,7 @@ class Trainee:
 
 def train_epoch(
     trainee: Trainee,
-    images: tuple[Tensor, Tensor],
+    images: Pictures,
     recipe: Recipe,
     epoch: int,
     generator: torch.Generator,
@@ -282,7 +270,7 @@ def train_epoch(
 
 
 @torch.no_grad()
-def judge(network: nn.Module, images: tuple[Tensor, Tensor]) -> tuple[float, float]:
+def judge(network: nn.Module, images: Pictures) -> tuple[float, float]:
     """Share that is right, and mean loss."""
     network.eval()
     x, y = images
@@ -398,9 +386,8 @@ def main() -> None:
     if asked.merge:
         merge(asked.merge, asked.output)
         return
-    folder = Path(os.environ.get("EDGECOMPRESS_DATA", "data")) / "datasets" / "fashion_mnist"
-    if not folder.is_dir():
-        sys.stderr.write(f"skipped: no {folder}; set EDGECOMPRESS_DATA\n")
+    folder = find_folder()
+    if folder is None:
         return
     torch.set_num_threads(asked.threads)
     recipe = replace(Recipe(epochs=asked.epochs), **json.loads(asked.set))

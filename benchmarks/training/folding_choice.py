@@ -5,8 +5,8 @@ about the same parameters (the whole network within 13,568, a thirtieth of the d
 stays dense unless said. One recipe for all: Adam, half a cosine, ranks fixed. Accuracy is read on
 5,000 held-back training images, which decide, and on the 10,000 test images.
 
-    python benchmarks/training/folding_choice.py accuracy --seeds 0,1
-    python benchmarks/training/folding_choice.py time
+    python -m benchmarks.training.folding_choice accuracy --seeds 0,1
+    python -m benchmarks.training.folding_choice time
 
 `EDGECOMPRESS_DATA` names the folder that holds `datasets/fashion_mnist`. Finished runs are added to
 the result file at once and are not run again.
@@ -15,10 +15,7 @@ the result file at once and are not run again.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
-import os
-import sys
 import time
 from dataclasses import asdict, dataclass
 from math import cos, pi
@@ -30,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from benchmarks.training.fashion_images import find_folder, hold_back, normalised
 from edgecompress.core.arrays import Shape
 from edgecompress.training.factorized.folding import Folding
 from edgecompress.training.factorized.ttm import TensorTrainMatrix
@@ -108,24 +106,6 @@ def facts(choice: Choice | None) -> dict[str, Any]:
     }
 
 
-def load(folder: Path) -> list[tuple[Tensor, Tensor]]:
-    """Training, held-back and test images as normalised rows, with labels."""
-
-    def read(name: str, header: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        with gzip.open(folder / f"{name}.gz") as file:
-            return np.frombuffer(file.read(), np.uint8)[header:]
-
-    pairs = []
-    for part in ("train", "t10k"):
-        x = read(f"{part}-images-idx3-ubyte", 16).reshape(-1, 784).astype(np.float32)
-        y = read(f"{part}-labels-idx1-ubyte", 8).astype(np.int64)
-        pairs.append((torch.tensor(x), torch.tensor(y)))
-    (x, y), (test_x, test_y) = pairs
-    centre, spread, split = x.mean(), x.std(), len(x) - HELD_BACK
-    x, test_x = (x - centre) / spread, (test_x - centre) / spread
-    return [(x[:split], y[:split]), (x[split:], y[split:]), (test_x, test_y)]
-
-
 def train(network: nn.Module, x: Tensor, y: Tensor, seed: int) -> None:
     """In place."""
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE, fused=True)
@@ -150,10 +130,11 @@ def accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
 
 def measure_accuracy(found: dict[str, Any], seeds: list[int], wanted: list[int]) -> None:
     """Runs what the result file does not have, seed by seed."""
-    folder = os.environ.get("EDGECOMPRESS_DATA")
-    if not folder:
-        sys.exit("skipped: EDGECOMPRESS_DATA names no folder with datasets/fashion_mnist")
-    training, held, test = load(Path(folder) / "datasets" / "fashion_mnist")
+    folder = find_folder()
+    if folder is None:
+        return
+    everything, test = normalised(folder)
+    training, held = hold_back(everything, HELD_BACK)
     for seed in seeds:
         for choice in [c for k, c in enumerate((*CHOICES, None)) if not wanted or k in wanted]:
             name = f"{label(choice)} seed {seed}"

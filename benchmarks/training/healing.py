@@ -7,12 +7,14 @@ that nothing else has seen.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -28,6 +30,8 @@ from edgecompress.pipeline.timing import interleaved_medians
 RESULTS = Path(__file__).parent / "results"
 CALIBRATION = 2048
 RATIOS = 5
+BARS = {0.5: 1.0, 0.3: 2.0}
+"""Share of the multiply-accumulates -> points that may be lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +45,6 @@ class Bench:
         preprocess: From stored images to the model's input.
         test_images, test_labels: Likewise, unseen.
         input_name: Of the model.
-        bars: Share of the multiply-accumulates -> points that may be lost.
     """
 
     name: str
@@ -51,7 +54,6 @@ class Bench:
     test_images: NDArray[np.float32]
     test_labels: NDArray[np.integer]
     input_name: str
-    bars: dict[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,24 @@ class Run:
     ranks: dict[str, str]
 
 
+def heal_at_shares(load: Callable[[Path], Bench], options: HealOptions) -> None:
+    """The script: heal at every share that is asked for, with these options unless others are
+    given; print and write."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--share", type=float, choices=sorted(BARS), nargs="*", default=[0.5, 0.3])
+    parser.add_argument("--start", type=float, default=0.0)
+    parser.add_argument("--epochs", type=int, default=options.epochs)
+    parser.add_argument("--rate", type=float, default=options.learning_rate)
+    arguments = parser.parse_args()
+    folder = data_folder()
+    if folder is None:
+        return
+    bench = load(folder)
+    options = replace(options, epochs=arguments.epochs, learning_rate=arguments.rate)
+    for share in arguments.share:
+        write(bench, run(bench, share, max(share, arguments.start), options))
+
+
 def data_folder() -> Path | None:
     """Where the models and data sets are; None, with the reason said, where they are not."""
     folder = Path(os.environ.get("EDGECOMPRESS_DATA", ""))
@@ -104,7 +124,7 @@ def run(bench: Bench, share: float, start: float, options: HealOptions) -> Run:
     """Decompose to ``start``, heal down to ``share``, score."""
     falls = start > share
     if falls:
-        options = HealOptions(**{**_fields(options), "budget": Budget("macs", ratio=share)})
+        options = replace(options, budget=Budget("macs", ratio=share))
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "images.npz"
         np.savez(data, x=bench.images)
@@ -140,7 +160,7 @@ def run(bench: Bench, share: float, start: float, options: HealOptions) -> Run:
         decomposed=float(right[1].mean()),
         healed=float(right[2].mean()),
         points_lost=points,
-        bar=bench.bars[share],
+        bar=BARS[share],
         lost=int((right[0] & ~right[2]).sum()),
         won=int((~right[0] & right[2]).sum()),
         time_ratio=ratio,
@@ -150,32 +170,24 @@ def run(bench: Bench, share: float, start: float, options: HealOptions) -> Run:
     )
 
 
-def write(bench: Bench, command: str, runs: list[Run]) -> None:
-    """Put runs into the result file; earlier ones of other shares stay."""
+def write(bench: Bench, done: Run) -> None:
+    """Put a run into the result file; earlier ones of other shares stay."""
     path = RESULTS / f"{bench.name}.json"
-    key = ("share", "start")
-    new = [asdict(one) for one in runs]
     before = json.loads(path.read_text())["runs"] if path.is_file() else []
-    done = {tuple(one[k] for k in key) for one in new}
-    kept = [one for one in before if tuple(one[k] for k in key) not in done]
+    kept = [one for one in before if (one["share"], one["start"]) != (done.share, done.start)]
     document = {
-        "command": command,
+        "command": f"python -m benchmarks.training.{bench.name}",
         "onnxruntime": ort.__version__,
         "machine": platform.machine(),
         "labels used": "none",
-        "runs": sorted(kept + new, key=lambda one: (-one["share"], -one["start"])),
+        "runs": sorted([*kept, asdict(done)], key=lambda one: (-one["share"], -one["start"])),
     }
     path.write_text(json.dumps(document, indent=1) + "\n")
-    for one in runs:
-        sys.stderr.write(
-            f"{one.macs:.1%} MACs: dense {one.dense:.2%}, decomposed {one.decomposed:.2%}, healed "
-            f"{one.healed:.2%} (n = {one.n}; {one.points_lost:+.2f} of at most {one.bar} points "
-            f"lost; {one.lost} lost, {one.won} won), time {one.time_ratio:.2f}x\n"
-        )
-
-
-def _fields(options: HealOptions) -> dict[str, object]:
-    return {name: getattr(options, name) for name in HealOptions.__dataclass_fields__}
+    sys.stderr.write(
+        f"{done.macs:.1%} MACs: dense {done.dense:.2%}, decomposed {done.decomposed:.2%}, healed "
+        f"{done.healed:.2%} (n = {done.n}; {done.points_lost:+.2f} of at most {done.bar} points "
+        f"lost; {done.lost} lost, {done.won} won), time {done.time_ratio:.2f}x\n"
+    )
 
 
 def _session(path: Path) -> ort.InferenceSession:

@@ -1,21 +1,20 @@
 """Fashion-MNIST, 784-512-10: factors, masters and optimiser state of a few bits beside float32.
 
-    python -m benchmarks.training.low_precision [--epochs N] [--seeds 0,1] [--case NAME ...]
+    python -m benchmarks.training.low_precision [--epochs N] [--seeds 0,1] [--case PLACE ...]
 
 The same tensorized network from the same start, with the same images in the same order, is trained
 in float32 and at several widths; no rank changes. Accuracy is that of the last epoch on the 10,000
 test images, by which nothing was chosen. What is stored is compared with the dense network in
 float32 under the same optimiser, Adam: 4 bytes for a parameter, 16 with its gradient and its two
-moments. Every finished run is added to ``results/low_precision.json`` at once; what is there is not
-run again.
+moments. Activations are those that the forward pass leaves for the backward pass in float32,
+few-bit ones a quarter of them. Step times are of the simulation beside float, taken in turns. Every
+finished run is added to ``results/low_precision.json`` at once; what is there is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -26,9 +25,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 
+from benchmarks.training.fashion_images import Pictures, find_folder, normalised
 from edgecompress.core.training import PrecisionOptions
 from edgecompress.training.factorized.folding import Folding
 from edgecompress.training.factorized.ttm import TensorTrainMatrix
@@ -41,15 +41,17 @@ from edgecompress.training.low_precision import (
     stored_bits,
     use_factor_bits,
 )
+from edgecompress.training.memory import predict_memory
 
 RESULTS = Path(__file__).parent / "results" / "low_precision.json"
 DENSE_COUNT = 784 * 512 + 512 + 512 * 10 + 10
 ADAM_MOMENTS = 2
 BATCH = 128
+BATCHES = (1, 16, 64)
+"""Of the totals with activations."""
+TIMED_STEPS = 300
 RATE = 5e-3
 DROPOUT = 0.1
-
-Pictures = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,19 +99,6 @@ CASES = (
 )
 
 
-def load_pictures(folder: Path) -> tuple[Pictures, Pictures]:
-    """Training and test images as rows, scaled by the training pixels to mean 0, deviation 1."""
-
-    def read(name: str, header: int) -> Tensor:
-        raw = gzip.decompress((folder / f"{name}-ubyte.gz").read_bytes())
-        return torch.from_numpy(np.frombuffer(raw, np.uint8, offset=header).copy())
-
-    train, test = (read(f"{n}-images-idx3", 16).reshape(-1, 784).float() for n in ("train", "t10k"))
-    mean, deviation = train.mean(), train.std()
-    labels = [read(f"{n}-labels-idx1", 8).long() for n in ("train", "t10k")]
-    return ((train - mean) / deviation, labels[0]), ((test - mean) / deviation, labels[1])
-
-
 def kronecker(folding: Folding, rank: int, generator: torch.Generator) -> TensorizedLinear:
     """A layer of two paired cores, He's variance."""
     factorization = TensorTrainMatrix(folding, (rank,))
@@ -127,6 +116,11 @@ def make_network(rank: int, generator: torch.Generator) -> nn.Sequential:
     )
 
 
+def dense_network() -> nn.Sequential:
+    """784-512-10, what the factors are compared with."""
+    return nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(512, 10))
+
+
 @torch.no_grad()
 def accuracy(network: nn.Module, pictures: Pictures) -> float:
     """Share of images, in percent."""
@@ -138,6 +132,80 @@ def accuracy(network: nn.Module, pictures: Pictures) -> float:
     )
     network.train()
     return 100 * right / len(labels)
+
+
+def activation_bytes(network: nn.Module, batch: int) -> int:
+    """What the forward pass of a network in float32 leaves for the backward pass."""
+    pictures = torch.zeros(batch, 784), torch.zeros(batch, dtype=torch.long)
+    step = predict_memory(
+        network,
+        pictures,
+        lambda model, given: cross_entropy(model(given[0]), given[1]),
+        lambda parameters: torch.optim.Adam(parameters, lr=RATE, foreach=False),
+    )
+    return step.activation_bytes
+
+
+def totals(case: Case, training_bytes: float) -> dict[str, Any]:
+    """Parameters, gradients, state and activations of the dense network and of ours, by batch."""
+    ours = make_network(case.rank, torch.Generator().manual_seed(0))
+    dense = dense_network()
+    share = 1.0 if case.options is None else case.options.activation_bits / 32
+    found: dict[str, Any] = {}
+    for batch in BATCHES:
+        before = dense_bits(DENSE_COUNT, ADAM_MOMENTS) / 8 + activation_bytes(dense, batch)
+        activations = share * activation_bytes(ours, batch)
+        after = training_bytes + activations
+        found[str(batch)] = {
+            "dense_bytes": before,
+            "bytes": after,
+            "activation_bytes": activations,
+            "factor": round(before / after, 1),
+        }
+    return found
+
+
+def step_times(data: Pictures) -> dict[str, Any]:
+    """Steps of a batch in float, on codes and dense in float, taken in turns in one process."""
+    images, labels = data[0][:BATCH], data[1][:BATCH]
+    stages: dict[str, Any] = {}
+    for name, options, bits in (
+        ("dense float", None, 0),
+        ("float", None, 0),
+        ("8-bit factors", NARROW, 8),
+        ("4-bit factors", NARROW, 4),
+        ("4-bit factors, stochastic rounding", replace(NARROW, rounding="stochastic"), 4),
+    ):
+        network = make_network(8, torch.Generator().manual_seed(0))
+        if name.startswith("dense"):
+            network = dense_network()
+        optimizer: torch.optim.Optimizer
+        if options is None:
+            optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
+        else:
+            apply_precision(network, options, seed=0)
+            use_factor_bits(network, bits)
+            inner = torch.optim.Adam(network.parameters(), lr=RATE)
+            optimizer = PreciseOptimizer(inner, network, options, seed=0)
+        stages[name] = (network, optimizer, [])
+    for _ in range(TIMED_STEPS):
+        for network, optimizer, seconds in stages.values():
+            begin = time.process_time()
+            optimizer.zero_grad()
+            cross_entropy(network(images), labels).backward()
+            optimizer.step()
+            seconds.append(time.process_time() - begin)
+    base = np.median(stages["float"][2])
+    return {
+        name: {
+            "median_ms": round(1e3 * float(np.median(seconds)), 3),
+            "p10_ms": round(1e3 * float(np.percentile(seconds, 10)), 3),
+            "times_float": round(float(np.median(seconds) / base), 2),
+            "steps": len(seconds),
+            "batch": BATCH,
+        }
+        for name, (_, _, seconds) in stages.items()
+    }
 
 
 def train(case: Case, seed: int, epochs: int, data: tuple[Pictures, Pictures]) -> dict[str, Any]:
@@ -185,6 +253,7 @@ def train(case: Case, seed: int, epochs: int, data: tuple[Pictures, Pictures]) -
         "parameter_factor": round(dense_bits(DENSE_COUNT, -1) / stored.parameter_bits, 1),
         "training_bytes": stored.training_bits / 8,
         "training_factor": round(dense_bits(DENSE_COUNT, ADAM_MOMENTS) / stored.training_bits, 1),
+        "total": totals(case, stored.training_bits / 8),
         "seconds": round(time.perf_counter() - begin, 1),
     }
 
@@ -194,8 +263,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return json.loads(path.read_text())["runs"] if path.exists() else []
 
 
-def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Runs and a summary over seeds."""
+def write(path: Path, rows: Sequence[dict[str, Any]], times: dict[str, Any]) -> None:
+    """Runs, a summary over seeds, and step times."""
     groups: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["case"], row["rank"], row["epochs"]), []).append(row)
@@ -210,11 +279,13 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
             if len(group) > 1
             else None,
             **{key: group[0][key] for key in ("fewer", "parameter_factor", "training_factor")},
+            "total_factor": {batch: of["factor"] for batch, of in group[0]["total"].items()},
         }
         for (case, rank, epochs), group in groups.items()
     ]
     path.parent.mkdir(exist_ok=True)
-    text = json.dumps({"summary": summary, "runs": list(rows)}, indent=1)
+    document = {"summary": summary, "step_times": times, "runs": list(rows)}
+    text = json.dumps(document, indent=1)
     path.with_suffix(".part").write_text(f"{text}\n")
     path.with_suffix(".part").replace(path)
 
@@ -227,13 +298,14 @@ def main() -> None:
     parser.add_argument("--case", type=int, action="append", help="place in the list of cases")
     parser.add_argument("--output", type=Path, default=RESULTS)
     asked = parser.parse_args()
-    folder = Path(os.environ.get("EDGECOMPRESS_DATA", "data")) / "datasets" / "fashion_mnist"
-    if not folder.is_dir():
-        sys.stderr.write(f"skipped: no {folder}; set EDGECOMPRESS_DATA\n")
+    folder = find_folder()
+    if folder is None:
         return
     torch.set_num_threads(1)
-    data = load_pictures(folder)
+    data = normalised(folder)
     cases = [CASES[k] for k in asked.case] if asked.case else CASES
+    times = step_times(data[0])
+    write(asked.output, read_rows(asked.output), times)
     for seed in map(int, asked.seeds.split(",")):
         for case in cases:
             rows = read_rows(asked.output)
@@ -241,7 +313,7 @@ def main() -> None:
             if any((r["case"], r["rank"], r["seed"], r["epochs"]) == key for r in rows):
                 continue
             row = train(case, seed, asked.epochs, data)
-            write(asked.output, [*read_rows(asked.output), row])
+            write(asked.output, [*read_rows(asked.output), row], times)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import json
 import resource
 import time
 from dataclasses import asdict
-from math import cos, pi, prod
+from math import cos, pi
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,6 @@ from edgecompress.core.training import AdaptationOptions, TensorizeOptions
 from edgecompress.training.adaptation import RankAdaptation
 from edgecompress.training.architectures import SampleShape
 from edgecompress.training.architectures.recommender import Recommender, build
-from edgecompress.training.factorized.base import Factorization
 from edgecompress.training.memory import measure_memory
 from edgecompress.training.synthetic_clicks import CRITEO_KAGGLE_LARGEST, ClickModel, Clicks
 from edgecompress.training.tasks import area_under_curve
@@ -64,7 +63,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--spread", type=float, default=3.0, help="deviation of the true logit")
     parser.add_argument("--rate", type=float, default=3e-2)
     parser.add_argument("--table-std", type=float, default=0.3)
-    parser.add_argument("--common", type=float, default=0.7, help="share that slices start with")
     parser.add_argument("--top", type=int, nargs="*", default=[], help="hidden widths")
     parser.add_argument("--test", type=int, default=200_000)
     parser.add_argument("--divide", type=int, default=1, help="smaller tables by this factor")
@@ -72,23 +70,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=RESULTS)
     return parser.parse_args()
-
-
-@torch.no_grad()
-def draw_around_common(
-    table: Factorization, std: float, share: float, generator: torch.Generator
-) -> None:
-    """Draw cores whose slices have this share of their variance in common, in place.
-
-    The gradient of a slice is a mean over samples of products with slices of the other cores. Of
-    independent slices of zero mean that mean is near zero, 1 / sqrt(slices) of what it is of
-    slices that agree, and the signal drowns in noise.
-    """
-    each = (std**2 / prod(table.ranks)) ** (1 / (2 * len(table.cores)))
-    for core in table.cores:
-        common = torch.randn(core[:, :1].shape, generator=generator) * share**0.5
-        own = torch.randn(core.shape, generator=generator) * (1 - share) ** 0.5
-        core.copy_((common + own) * each)
 
 
 def table_rows(wish: argparse.Namespace) -> tuple[int, ...]:
@@ -108,7 +89,7 @@ def make_network(wish: argparse.Namespace, generator: torch.Generator) -> Recomm
     )
     tensorize(network, options, generator=generator)
     for _, table in factorizations(network):
-        draw_around_common(table, wish.table_std, wish.common, generator)
+        table.reset_table(wish.table_std, generator)
     if not isinstance(network, Recommender):
         raise TypeError(type(network).__name__)
     return network

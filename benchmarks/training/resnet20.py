@@ -9,34 +9,24 @@ above ``--share`` decomposes to the former and lets ranks fall to the latter dur
 
 from __future__ import annotations
 
-import argparse
+from pathlib import Path
 
 import numpy as np
 
-from benchmarks.training.healing import Bench, data_folder, run, write
+from benchmarks.training.healing import Bench, heal_at_shares
 from edgecompress.core.options import HealOptions
 
-BARS = {0.5: 1.0, 0.3: 2.0}
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 PREPROCESS = "scale=1/255,mean=0.485:0.456:0.406,std=0.229:0.224:0.225,layout=nhwc"
 
 
-def main() -> None:
-    """Run, print, write."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--share", type=float, choices=sorted(BARS), nargs="*", default=[0.5, 0.3])
-    parser.add_argument("--start", type=float, default=0.0)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    arguments = parser.parse_args()
-    folder = data_folder()
-    if folder is None:
-        return
+def load(folder: Path) -> Bench:
+    """The model with its data."""
     sets = folder / "datasets"
     parts = [np.load(sets / f"cifar10_{name}.npz")["x"] for name in ("calib5k", "train7500")]
     test = np.load(sets / "cifar10_test1k.npz")
-    bench = Bench(
+    return Bench(
         name="resnet20",
         model=folder / "models" / "resnet20_cifar10.onnx",
         images=np.concatenate(parts),
@@ -46,15 +36,8 @@ def main() -> None:
         ),
         test_labels=test["y"],
         input_name="input",
-        bars=BARS,
     )
-    options = HealOptions(
-        epochs=arguments.epochs, learning_rate=arguments.rate, augment=("flip", "crop")
-    )
-    for share in arguments.share:
-        done = run(bench, share, max(share, arguments.start), options)
-        write(bench, "python -m benchmarks.training.resnet20", [done])
 
 
 if __name__ == "__main__":
-    main()
+    heal_at_shares(load, HealOptions(epochs=20, augment=("flip", "crop")))

@@ -11,7 +11,6 @@ through. `EDGECOMPRESS_DATA` names the folder that holds `datasets/fashion_mnist
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
 import json
 import os
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.training.fashion_images import find_folder, read_split
 from edgecompress.core.options import FixedRanks
 from edgecompress.core.training import (
     AdaptationOptions,
@@ -59,19 +59,13 @@ CASES = {
 
 
 def samples(count: int) -> TrainingData | None:
-    """The first pictures; None if there are no data."""
-    folder = Path(os.environ.get("EDGECOMPRESS_DATA", "data")) / "datasets" / "fashion_mnist"
-    if not folder.is_dir():
+    """The first pictures; None, with the reason said, if there are no data."""
+    folder = find_folder()
+    if folder is None:
         return None
-    read = []
-    for name, header in (("train-images-idx3-ubyte", 16), ("train-labels-idx1-ubyte", 8)):
-        with gzip.open(folder / f"{name}.gz") as file:
-            read.append(np.frombuffer(file.read(), np.uint8, offset=header))
-    pixels = read[0].reshape(-1, 784)[:count].astype(np.float32) / 255
-    inputs = (pixels - 0.2860) / 0.3530
-    return TrainingData(
-        inputs=(inputs,), targets=read[1][:count].astype(np.int64), task="classification"
-    )
+    pixels, labels = read_split(folder, "train")
+    inputs = (pixels[:count].reshape(-1, 784).astype(np.float32) / 255 - 0.2860) / 0.3530
+    return TrainingData(inputs=(inputs,), targets=labels[:count], task="classification")
 
 
 def child(case: str, count: int, epochs: int, state: Path, output: Path) -> None:
@@ -164,7 +158,6 @@ def main() -> None:
         child(arguments.child, arguments.samples, arguments.epochs, *files)
         return
     if samples(1) is None:
-        sys.stderr.write("skipped: EDGECOMPRESS_DATA names no folder with datasets/fashion_mnist\n")
         return
     draw = random.Random(arguments.seed)
     rows = [compare(case, arguments, draw) for case in CASES]

@@ -1,6 +1,6 @@
 """Side by side with tensorly-torch on the same 784-512-10 network and Fashion-MNIST.
 
-    python benchmarks/training/tensorly_torch.py [--epochs 20] [--seeds 5] [--output FILE]
+    python -m benchmarks.training.tensorly_torch [--epochs 20] [--seeds 5] [--output FILE]
 
 With --seeds 0 accuracy is left as the output file has it.
 
@@ -11,17 +11,15 @@ no counterpart for linear layers there; it stands beside their paired-mode train
 
 tensorly-torch contracts in a good order only with opt_einsum installed, so that is required.
 
-Measured: a whole training step (forward, backward, Adam) at batch 1, 16 and 64, CPU time, one
-thread, all networks in one process in turn, some steps each; memory of a step by the allocator;
-test accuracy over the seeds after training with the same recipe.
+Measured: a whole training step (forward, backward, Adam; no dropout) at batch 1, 16 and 64, CPU
+time, one thread, all networks in one process in turn, some steps each; memory of a step by the
+allocator; test accuracy over the seeds after training with the same recipe.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from math import cos, pi, prod
@@ -31,10 +29,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from layer_speed import interleaved
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from benchmarks.training.fashion_images import SPLITS, find_folder, read_split
+from benchmarks.training.layer_speed import interleaved
 from edgecompress.training.factorized import load_format
 from edgecompress.training.factorized.folding import Folding
 from edgecompress.training.layers import TensorizedLinear
@@ -78,7 +77,6 @@ def main() -> None:
         return
     images = load_images()
     if images is None:
-        print("skipped: EDGECOMPRESS_DATA names no folder with datasets/fashion_mnist")
         return
     torch.set_num_threads(1)
     makers = networks()
@@ -222,6 +220,7 @@ def step_times(
 
 
 def _stepper(net: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
+    net.eval()  # dropout takes the same time in all
     updater = torch.optim.Adam(net.parameters(), RATE, fused=True)
 
     def step() -> None:
@@ -282,21 +281,15 @@ def accuracy(
 
 def load_images() -> Images | None:
     """None where the data are not at hand."""
-    folder = Path(os.environ.get("EDGECOMPRESS_DATA", "")) / "datasets" / "fashion_mnist"
-    if not (folder / "train-images-idx3-ubyte.gz").exists():
+    folder = find_folder()
+    if folder is None:
         return None
     arrays = []
-    for split in ("train", "t10k"):
-        pixels = _read(folder / f"{split}-images-idx3-ubyte.gz", 16).reshape(-1, 784)
-        arrays.append(torch.from_numpy((pixels / np.float32(255) - 0.286) / 0.353).float())
-        labels = _read(folder / f"{split}-labels-idx1-ubyte.gz", 8).astype(np.int64)
-        arrays.append(torch.from_numpy(labels))
+    for split in SPLITS:
+        pixels, labels = read_split(folder, split)
+        rows = (pixels.reshape(-1, 784) / np.float32(255) - 0.286) / 0.353
+        arrays += [torch.from_numpy(rows).float(), torch.from_numpy(labels)]
     return Images(*arrays)
-
-
-def _read(file: Path, header: int) -> np.ndarray[Any, Any]:
-    with gzip.open(file) as opened:
-        return np.frombuffer(opened.read(), np.uint8, offset=header)
 
 
 def save(result: dict[str, Any], file: Path) -> None:

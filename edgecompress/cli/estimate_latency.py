@@ -116,7 +116,7 @@ def estimate_latency(
     shapes = read_input_shapes(input_shapes)
     bits = read_assumed_bits(assume_bits)
     step = read_training_step(training_step, optimizer, gradient_bits, master_bits)
-    check_report_files(reports, others=(model, *targets))
+    check_report_files(reports, others=targets, models=(model,))
     reading: Reading = {
         "input_shapes": shapes,
         "assumed_bits": bits,

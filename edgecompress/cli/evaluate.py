@@ -77,7 +77,7 @@ def evaluate(
     if gates.max_drop is not None and reference is None:
         raise UsageError("--max-drop needs a --reference")
     shapes = read_input_shapes(input_shapes)
-    check_report_files(reports, others=(model, reference, data, target))
+    check_report_files(reports, others=(data, target), models=(model, reference))
     with progress_on_stderr(quiet=run.quiet) as progress:
         progress("evaluating", 0, 0)
         report = api.evaluate(

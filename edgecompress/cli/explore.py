@@ -167,9 +167,9 @@ def explore(
     set_up_logs(debug=run.debug)
     bandwidth = read_option(read_size, max_bandwidth, "--max-bandwidth") if max_bandwidth else None
     written = [path for path in (state, write_target) if path]
-    check_report_files(reports, others=(*models, target, part, *written))
+    check_report_files(reports, others=(target, part, *written), models=models)
     for place, path in enumerate(written):
-        check_writable(path, others=(*models, target, part, *written[:place]))
+        check_writable(path, others=(target, part, *written[:place]), models=models)
     with progress_on_stderr(quiet=run.quiet) as progress:
         report, space = search(
             ExploreRequest(

@@ -30,7 +30,7 @@ def inspect(
 
     set_up_logs(debug=run.debug)
     shapes = read_input_shapes(input_shapes)
-    check_report_files(reports, others=(model,))
+    check_report_files(reports, others=(), models=(model,))
     report = api.inspect(
         model, input_shapes=shapes, torch_factory=torch_factory, trust_input=trust_input
     )

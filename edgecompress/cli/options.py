@@ -171,7 +171,8 @@ QUANTIZE = (
         "--bits",
         metavar="GRID",
         type=click.Choice(GRID_NAMES),
-        help="Weights as ternary, 2, 3, 4 or 8 bits. Default: 4.",
+        help="Weights as ternary, 2, 3, 4 or 8 bits; what is on such a grid already is packed as "
+        "it is. Default: 4.",
     ),
     click.option(
         "--method",

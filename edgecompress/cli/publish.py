@@ -14,8 +14,15 @@ if TYPE_CHECKING:
     from edgecompress.report.forms import Report
 
 
-def check_report_files(reports: Sequence[str], *, others: Iterable[str | None]) -> None:
+def check_report_files(
+    reports: Sequence[str], *, others: Iterable[str | None], models: Iterable[str | None] = ()
+) -> None:
     """Find out before the work whether the reports can be written after it.
+
+    Args:
+        reports: To be written.
+        others: Files of this run.
+        models: ONNX models among them, whose data may lie in further files.
 
     Raises:
         UsageError: A suffix that is no form of report, or a file named twice.
@@ -25,13 +32,20 @@ def check_report_files(reports: Sequence[str], *, others: Iterable[str | None]) 
 
     if len({os.path.abspath(path) for path in reports}) < len(reports):
         raise UsageError("the same file is given twice", where="--report")
+    others = tuple(others)
     for path in reports:
         form_of(path)
-        check_writable(path, others=others)
+        check_writable(path, others=others, models=models)
 
 
-def check_writable(path: str, *, others: Iterable[str | None]) -> None:
+def check_writable(
+    path: str, *, others: Iterable[str | None], models: Iterable[str | None] = ()
+) -> None:
     """Refuse a path that cannot be written, or that is another file of the run.
+
+    Args:
+        path: To be written.
+        others, models: As for `check_report_files`.
 
     Raises:
         InputOutputFailed: With the reason.
@@ -43,7 +57,10 @@ def check_writable(path: str, *, others: Iterable[str | None]) -> None:
         raise InputOutputFailed("is a folder", where=path)
     if not os.access(folder, os.W_OK):
         raise InputOutputFailed("the folder cannot be written", where=str(folder))
-    for other in others:
+    from edgecompress.pipeline.outputs import external_data
+
+    models = tuple(models)
+    for other in (*others, *models, *map(str, external_data(models, written=(path,)))):
         if other and _same_file(path, other):
             raise InputOutputFailed("would overwrite another file of this run", where=path)
 

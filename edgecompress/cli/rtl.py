@@ -132,7 +132,7 @@ def rtl(
 
     set_up_logs(debug=run.debug)
     shapes = read_input_shapes(input_shapes)
-    check_report_files(reports, others=(model, target, data))
+    check_report_files(reports, others=(target, data), models=(model,))
     sizes = {"array_rows": array_rows, "array_columns": array_columns}
     asked = [f"{name}={size}" for name, size in sizes.items() if size is not None]
     with progress_on_stderr(quiet=run.quiet) as progress:

@@ -22,7 +22,7 @@ def run_command(command: str, values: Mapping[str, Any], run: Run) -> None:
     from edgecompress.cli.publish import check_report_files, check_writable, publish
     from edgecompress.cli.reading import read_input_shapes
     from edgecompress.pipeline.compress import run_compress
-    from edgecompress.pipeline.outputs import check_output, files_read
+    from edgecompress.pipeline.outputs import check_output, external_data, files_read
     from edgecompress.pipeline.plan_file import plan_to_json
     from edgecompress.pipeline.request import CompressRequest
     from edgecompress.report.files import write_text
@@ -30,8 +30,10 @@ def run_command(command: str, values: Mapping[str, Any], run: Run) -> None:
     set_up_logs(debug=run.debug)
     asked = from_options(command, values)
     settings = settle(asked)
-    check_output(Path(asked.output), inputs=asked.inputs, force=asked.force)
-    read = tuple(str(path) for path in files_read(asked.inputs))
+    written = (asked.output, asked.plan_file, *asked.reports)
+    inputs = (*asked.inputs, *external_data((asked.model,), written=written))
+    check_output(Path(asked.output), inputs=inputs, force=asked.force)
+    read = tuple(str(path) for path in files_read(inputs))
     check_writable(asked.plan_file, others=(*read, asked.output))
     check_report_files(asked.reports, others=(*read, asked.output, asked.plan_file))
     with progress_on_stderr(quiet=run.quiet) as progress:

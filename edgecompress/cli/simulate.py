@@ -95,7 +95,7 @@ def simulate(
 
     set_up_logs(debug=run.debug)
     shapes = read_input_shapes(input_shapes)
-    check_report_files(reports, others=(model, target, data))
+    check_report_files(reports, others=(target, data), models=(model,))
     with progress_on_stderr(quiet=run.quiet) as progress:
         report = device_api.simulate(
             model,

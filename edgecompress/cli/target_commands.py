@@ -134,10 +134,10 @@ def calibrate_command(
     from edgecompress.report.files import write_text
 
     set_up_logs(debug=run.debug)
-    inputs = (target, measurements, model)
-    check_report_files(reports, others=(*inputs, output))
+    inputs = (target, measurements)
+    check_report_files(reports, others=(*inputs, output), models=(model,))
     if output:
-        check_writable(output, others=inputs)
+        check_writable(output, others=inputs, models=(model,))
     shapes = read_input_shapes(input_shapes)
     base = load_target(target)
     graph = load_model(model, normalize=False, input_shapes=shapes)

@@ -240,6 +240,8 @@ def _adaptation(asked: TrainingAsked, base: AdaptationOptions | None) -> Adaptat
     tolerance = base.loss_tolerance if asked.target_params is None else None
     if asked.loss_tolerance is not None:
         tolerance = read_option(read_share, asked.loss_tolerance, "--loss-tolerance")
+    if asked.prior is not None and asked.prior != base.prior:
+        base = replace(base, scale=AdaptationOptions().scale)  # was that of the other prior
     if asked.bayesian is not None:
         inference = "bayesian" if asked.bayesian else "map"
     return replace(

@@ -105,10 +105,8 @@ class Adaptation(Strict):
     strength: Positive = AdaptationOptions().strength
     target_params: Text | None = None
     loss_tolerance: Text | None = None
-    warm_up: list[Share] = Field(
-        default=list(AdaptationOptions().warm_up), min_length=2, max_length=2
-    )
-    settle: Share = AdaptationOptions().settle
+    warm_up: list[Share] | None = Field(default=None, min_length=2, max_length=2)
+    settle: Share | None = None
     balance_epochs: int = Field(default=AdaptationOptions().balance_epochs, ge=1)
     cut_at: float = Field(default=AdaptationOptions().cut_at, gt=0, lt=1)
     floor: int = Field(default=AdaptationOptions().floor, ge=1)
@@ -129,8 +127,8 @@ class Adaptation(Strict):
 
     @field_validator("warm_up")
     @classmethod
-    def _rising(cls, shares: list[float]) -> list[float]:
-        if shares[0] > shares[1]:
+    def _rising(cls, shares: list[float] | None) -> list[float] | None:
+        if shares is not None and shares[0] > shares[1]:
             raise ValueError("the first share is above the second")
         return shares
 
@@ -140,19 +138,28 @@ class Adaptation(Strict):
             raise ValueError("a target has no effect: adaptation is off")
         if self.target_params and self.loss_tolerance:
             raise ValueError("give one of target_params and loss_tolerance, not 2")
+        schedule = self._to_options(1 if self.target_params else None).schedule
+        if schedule.begin >= schedule.settle:
+            raise ValueError(
+                f"settle {schedule.settle:g} is not after warm_up begins at {schedule.begin:g}"
+            )
+        if "scale" in self.model_fields_set and self.prior != "half-cauchy":
+            raise ValueError(f"scale has no effect: it is that of half-cauchy, not of {self.prior}")
         return self
 
     def to_options(self) -> AdaptationOptions | None:
         """The options without the target, which is only known with the network."""
-        if not self.enabled:
-            return None
+        return self._to_options(None) if self.enabled else None
+
+    def _to_options(self, target: int | None) -> AdaptationOptions:
         return AdaptationOptions(
+            target_params=target,
             prior=self.prior,
             scale=self.scale,
             inference=self.inference,
             strength=self.strength,
             loss_tolerance=read_share(self.loss_tolerance) if self.loss_tolerance else None,
-            warm_up=(self.warm_up[0], self.warm_up[1]),
+            warm_up=(self.warm_up[0], self.warm_up[1]) if self.warm_up else None,
             settle=self.settle,
             balance_epochs=self.balance_epochs,
             cut_at=self.cut_at,

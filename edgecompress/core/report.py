@@ -37,7 +37,7 @@ class LayerResult:
         name: Layer name.
         action: ``decomposed``, ``quantized``, ``decomposed+quantized`` or ``kept``.
         format, ranks: Of the decomposition; empty if none.
-        grid, method: Of the quantization; empty if none.
+        grid, method: Of the quantization; empty if none. Method ``exact``: packed as it was.
         parameters_before, parameters_after: Weights.
         macs_before, macs_after: None where a shape is open.
         storage_bits_after: Weights as stored.

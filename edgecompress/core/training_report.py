@@ -108,7 +108,10 @@ class MemoryRow:
     Attributes:
         name: ``parameters``, ``buffers`` (kept, not trained: moving statistics; left out where
             there are none), ``masters``, ``gradients``, ``optimizer state``, ``model`` (all of
-            these), ``activations``, ``total`` (model and activations) or ``peak``.
+            these), ``activations``, ``total`` (model and activations) or ``peak``. Without a
+            backward pass ``perturbed copies`` (values before, signs, estimate) stand in the place
+            of gradients, ``activations`` are the most that one forward pass holds at once, and
+            ``outputs`` (kept from all forward passes) are part of the total.
         dense_bytes, ours_bytes: Predicted from shapes, dense network and trained one.
         dense_measured_bytes, ours_measured_bytes: As the allocator saw it; None if not measured.
         stored_bytes: Of ours at the widths that were asked for; None in float32.
@@ -214,7 +217,7 @@ class TrainingReport:
         scores: On held-back and on test data.
         batch: Samples of the largest step, over all processes: what was asked for, or all training
             samples where those are fewer.
-        memory: For several batch sizes, ``batch`` among them; empty without a backward pass.
+        memory: For several batch sizes, ``batch`` among them.
         factors: What each part of the method saves.
         stored: What is stored at which width; empty in float32.
         history: By epoch, those of a resumed run included.

@@ -152,8 +152,7 @@ def _feeds(
         seen.add(shapes)
         rng = np.random.default_rng(0)
         yield {
-            spec.name: made_up(spec.dtype, shape, rng)
-            for spec, shape in zip(inputs, shapes, strict=True)
+            spec.name: made_up(spec, shape, rng) for spec, shape in zip(inputs, shapes, strict=True)
         }
 
 
@@ -163,13 +162,16 @@ def _chosen_shape(spec: InputSpec, keys: tuple[str, ...], chosen: Mapping[str, i
     )
 
 
-def made_up(dtype: np.dtype[Any], shape: Shape, rng: np.random.Generator) -> Array:
-    """Random values of a type: standard normal floats, integers 0 and 1, one-letter strings."""
+def made_up(spec: InputSpec, shape: Shape, rng: np.random.Generator) -> Array:
+    """Random values for an input: standard normal floats, integers 0 and 1 (0 alone where they
+    index one row), one-letter strings."""
+    dtype = spec.dtype
     if dtype.kind == "O":
         return np.full(shape, "a", dtype=object)
     if dtype.kind in "fcV":
         return np.asarray(rng.standard_normal(shape)).astype(dtype)
-    return np.asarray(rng.integers(0, 2, shape)).astype(dtype)
+    end = 2 if spec.below is None else max(1, min(2, spec.below))
+    return np.asarray(rng.integers(0, end, shape)).astype(dtype)
 
 
 def _explosive_constant(graph: onnx.GraphProto) -> str:

@@ -82,6 +82,20 @@ def read_external(proto: onnx.ModelProto, folder: Path, own_bytes: int) -> tuple
     return tuple(sorted(files))
 
 
+def named_files(proto: onnx.ModelProto, folder: Path) -> tuple[Path, ...]:
+    """Files that hold tensors of a model, as it names them: not looked at, and not judged."""
+    locations = {
+        entry.value
+        for tensor in model_tensors(proto)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    # What is not UTF-8 comes as bytes; such a model is refused when it is read.
+    usable = (name for name in locations if isinstance(name, str) and name and "\0" not in name)
+    return tuple(folder / name for name in sorted(usable))
+
+
 def _place(tensor: onnx.TensorProto, folder: Path) -> tuple[Path, int, int]:
     where = f"tensor {tensor.name!r}"
     entries = {entry.key: entry.value for entry in tensor.external_data}

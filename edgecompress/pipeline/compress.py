@@ -35,12 +35,13 @@ from edgecompress.pipeline.estimate import estimate_latency
 from edgecompress.pipeline.evaluate import compare_files
 from edgecompress.pipeline.gates import check_compression, check_gates
 from edgecompress.pipeline.heal import admit
-from edgecompress.pipeline.outputs import check_output
+from edgecompress.pipeline.outputs import check_output, external_data
 from edgecompress.pipeline.plan_file import load_plan
 from edgecompress.pipeline.preprocess import parse_preprocess
+from edgecompress.pipeline.quantize import EXACT
 from edgecompress.pipeline.replay import check_data, check_model, follow
 from edgecompress.pipeline.request import CompressRequest
-from edgecompress.pipeline.source import as_onnx, named_file, torch_reading
+from edgecompress.pipeline.source import TORCH_SUFFIXES, as_onnx, named_file, torch_reading
 from edgecompress.pipeline.transform import Outcome, first_reasons, transform
 from edgecompress.pipeline.versions import versions
 
@@ -68,6 +69,7 @@ def run_compress(request: CompressRequest) -> tuple[CompressionReport, Plan]:
             request.test_data,
             request.plan,
             *request.targets,
+            *external_data((request.model,), written=(request.output,)),
         ),
         force=request.force,
     )
@@ -110,13 +112,19 @@ def run_compress(request: CompressRequest) -> tuple[CompressionReport, Plan]:
         latency_before=before,
         latency_after=after,
         healing=outcome.healing,
-        warnings=_warnings(model, (samples, test), verification.fidelity),
-        versions=versions(),
+        warnings=_warnings(model, (samples, test), outcome, verification.fidelity),
+        versions=versions(*_packages(request, outcome)),
         settings=dict(request.settings),
         seed=request.seed,
     )
     plan = _plan(request, file, outcome, samples)
     return replace(report, gates=check_compression(request.gates, report)), plan
+
+
+def _packages(request: CompressRequest, outcome: Outcome) -> tuple[str, ...]:
+    """What the result depends on besides what every result does."""
+    used = outcome.healing is not None or request.model.suffix.lower() in TORCH_SUFFIXES
+    return ("torch",) if used else ()
 
 
 def _check_something(model: Model) -> None:
@@ -208,7 +216,10 @@ def _total_macs(layers: Sequence[Layer]) -> int | None:
 
 
 def _warnings(
-    model: Model, data: Sequence[Samples | None], fidelity: Fidelity | None
+    model: Model,
+    data: Sequence[Samples | None],
+    outcome: Outcome,
+    fidelity: Fidelity | None,
 ) -> tuple[str, ...]:
     said = [*model.notes]
     if fidelity is not None and fidelity.relative_l2 >= LARGE_ERROR:
@@ -221,7 +232,8 @@ def _warnings(
             said += samples.warnings
     if any(layer.macs is None for layer in model.find_layers().layers):
         said.append("multiply-accumulates are not counted: a shape is open, see --input-shape")
-    if data[0] is None:
+    fitted = any(r.action != "kept" and r.method != EXACT for r in outcome.results)
+    if data[0] is None and fitted:
         said.append("no calibration data: weights were fitted on their own, not on what they do")
     return tuple(dict.fromkeys(said))
 

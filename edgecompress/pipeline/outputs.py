@@ -52,6 +52,33 @@ def files_read(inputs: Iterable[str | Path | None]) -> tuple[Path, ...]:
     return (*found, *(path for path in labels if path is not None))
 
 
+def external_data(
+    models: Iterable[str | Path | None], *, written: Iterable[str | Path | None]
+) -> tuple[Path, ...]:
+    """Files that hold tensors of ONNX models, which no run overwrites.
+
+    Args:
+        models: That are read. PyTorch files have all they need inside.
+        written: Files to be written; models are only opened if one of these is there already.
+
+    Raises:
+        InputOutputFailed, ModelInvalid, ResourceLimit: A model cannot be read.
+    """
+    if not any(path is not None and Path(path).exists() for path in written):
+        return ()
+    from edgecompress.graph.external import named_files
+    from edgecompress.graph.preflight import read_proto
+    from edgecompress.pipeline.source import TORCH_SUFFIXES
+
+    paths = [Path(model) for model in models if model is not None]
+    return tuple(
+        file
+        for path in paths
+        if path.suffix.lower() not in TORCH_SUFFIXES
+        for file in named_files(read_proto(path)[0], path.parent)
+    )
+
+
 def check_checkpoint(
     path: Path, *, others: Iterable[str | Path | None], resume: bool, force: bool
 ) -> None:

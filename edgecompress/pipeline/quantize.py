@@ -25,6 +25,7 @@ from edgecompress.pipeline.activations import calibrate_activations
 from edgecompress.pipeline.calibration import measure_moments
 from edgecompress.pipeline.layer_rules import check_rules, rule_for
 from edgecompress.pipeline.outcome import kept_result
+from edgecompress.pipeline.weight_codes import exact_weight, fitted_weight, scale_shape
 from edgecompress.quantizers import QUANTIZERS
 from edgecompress.quantizers.base import Moments
 
@@ -34,12 +35,12 @@ if TYPE_CHECKING:
 DEFAULT_GRID = "4"
 DATA_FREE = "l2"
 """Method of layers that have no calibration data."""
+EXACT = "exact"
+"""What stands for a method where nothing is rounded."""
 COARSE_LEVELS = 4
 """Grids with at most this many levels need calibration data to be of use."""
 MOST_COLUMNS = 8192
 """Above this many weights a row the second moments would not fit into memory."""
-NEGLIGIBLE = 2.0**-12
-"""Scale of a row of zeros, as a share of the smallest other scale."""
 MOST_BYTES = 1_500_000_000
 """Of activations held at once during calibration, about."""
 MOST_MACS = 2e11
@@ -62,6 +63,8 @@ class _Choice:
     grid: Grid
     method: str
     reason: str = ""
+    exact: Affine | None = None
+    """The weight as it is, when it is on the grid already."""
 
 
 def quantize(
@@ -89,8 +92,8 @@ def quantize(
     layers = model.find_layers().layers
     origins = {layer.name: model.origins.get(layer.name, layer.name) for layer in layers}
     check_rules([*origins, *model.origins.values()], options.rules)
-    _check_data(layers, options, samples)
     choices, skips = _choose(layers, origins, options, samples)
+    _check_data(layers, choices, options, samples)
     feeds = _affordable(model, layers, samples)
     total = len(choices)
     results: list[LayerResult] = []
@@ -104,14 +107,22 @@ def quantize(
         model.activation_ranges.update(calibrate_activations(model, samples))
     if options.activations is not None and samples is None:
         model.notes.append(NO_RANGES)
-    if samples is None and any(_is_coarse(choice.grid) for choice in choices):
+    fitted = [choice for choice in choices if choice.method != EXACT]
+    if len(fitted) < len(choices):
+        model.notes.append(_as_they_are(len(choices) - len(fitted), len(choices)))
+    if samples is None and any(_is_coarse(choice.grid) for choice in fitted):
         model.notes.append(COARSE_WITHOUT_DATA)
     order = {layer.name: index for index, layer in enumerate(layers)}
     results.sort(key=lambda result: order[result.name])
     return [_plan(choice) for choice in choices], results, skips
 
 
-def _check_data(layers: Sequence[Layer], options: QuantizeOptions, samples: Samples | None) -> None:
+def _check_data(
+    layers: Sequence[Layer],
+    choices: Sequence[_Choice],
+    options: QuantizeOptions,
+    samples: Samples | None,
+) -> None:
     """Refuse what cannot work without data."""
     method = QUANTIZERS.get(options.method)
     if options.activations not in (None, 8):
@@ -124,6 +135,8 @@ def _check_data(layers: Sequence[Layer], options: QuantizeOptions, samples: Samp
             "8-bit activations of convolutions need calibration data",
             hint="give --data, or leave --activations out",
         )
+    if choices and all(choice.exact is not None for choice in choices):
+        return
     asked = [options.bits, *(rule.bits for rule in options.rules if rule.bits)]
     coarse = [bits for bits in asked if _is_coarse(grid_named(bits))]
     if coarse and method.needs_data:
@@ -131,6 +144,11 @@ def _check_data(layers: Sequence[Layer], options: QuantizeOptions, samples: Samp
             f"the grid {coarse[0]} needs calibration data",
             hint="give --data; or ask for 3, 4 or 8 bits; or insist with --method l2",
         )
+
+
+def _as_they_are(exact: int, total: int) -> str:
+    every = "all" if exact == total else f"{exact} of {total}"
+    return f"weights of {every} quantized layers were on a grid already: packed as they are"
 
 
 def _is_coarse(grid: Grid) -> bool:
@@ -165,10 +183,18 @@ def _choose(
 def _settle(layer: Layer, grid: Grid, options: QuantizeOptions, samples: Samples | None) -> _Choice:
     """The method of one layer, and a finer grid where the method cannot do with the asked one."""
     method = options.method
+    exact = exact_weight(layer.stage, grid, per_channel=options.scales_per_channel)
     if not layer.stage.weight.to_dense().any():
         return _Choice(
-            layer=layer, grid=GRIDS["ternary"], method=DATA_FREE, reason="all weights are zero"
+            layer=layer,
+            grid=GRIDS["ternary"],
+            method=DATA_FREE,
+            reason="all weights are zero",
+            exact=exact,
         )
+    if exact is not None:
+        narrower = "" if exact.grid == grid else f"on the grid {exact.grid.name} already"
+        return _Choice(layer=layer, grid=exact.grid, method=EXACT, reason=narrower, exact=exact)
     if not QUANTIZERS.get(method).needs_data:
         return _Choice(layer=layer, grid=grid, method=method)
     if samples is None:
@@ -194,23 +220,17 @@ def _row_length(stage: WeightStage) -> int:
 
 def _why_not_smaller(choice: _Choice, options: QuantizeOptions) -> str:
     """Why a layer is left float because packing it would cost bytes; empty if it saves some."""
-    values = choice.layer.stage.weight.to_dense()
-    scale = np.ones(
-        _scale_shape(choice.layer.stage, per_channel=options.scales_per_channel), np.float32
-    )
-    codes = np.full(values.shape, choice.grid.largest, np.int8)
-    packed = packed_bytes(Affine(codes, scale, choice.grid))
+    stage = choice.layer.stage
+    values = stage.weight.to_dense()
+    made = choice.exact
+    if made is None:
+        shape = scale_shape(stage, per_channel=options.scales_per_channel)
+        codes = np.full(values.shape, choice.grid.largest, np.int8)
+        made = Affine(codes, np.ones(shape, np.float32), choice.grid)
+    packed = packed_bytes(made)
     if values.nbytes - packed >= options.minimum_saving_bytes:
         return ""
     return f"too small: packed it would take {packed} bytes, as it is {values.nbytes}"
-
-
-def _scale_shape(stage: WeightStage, *, per_channel: bool) -> tuple[int, ...]:
-    shape = stage.weight.shape
-    if not per_channel:
-        return (1,) * len(shape)
-    kept = 2 if isinstance(stage, Recurrent) else 1
-    return (*shape[:kept], *(1,) * (len(shape) - kept))
 
 
 def _affordable(
@@ -251,32 +271,37 @@ def _run(
     """Quantize layer by layer, in place; on the data where a method uses them."""
     if not choices:
         return
-    if feeds is None or not QUANTIZERS.get(options.method).needs_data:
+    fitted = any(choice.exact is None for choice in choices)
+    if feeds is None or not fitted or not QUANTIZERS.get(options.method).needs_data:
         for choice in choices:
-            affine = _quantize_weight(choice, None, per_channel=options.scales_per_channel)
+            affine = _coded(choice, None, options)
             stage = replace(choice.layer.stage, weight=affine)
             model.replace(choice.layer, [stage], choice.layer.bias)
             yield choice, _result(choice, affine, _weight_error(choice.layer, affine))
         return
     by_name = {choice.layer.name: choice for choice in choices}
+    rounded = False
     for step in Stepper(model, [choice.layer for choice in choices], feeds):
         choice = by_name[step.layer.name]
-        yield choice, _quantize_step(step, choice, options)
+        rounded = rounded or choice.exact is None
+        yield choice, _quantize_step(step, choice, options, rounded=rounded)
 
 
-def _quantize_step(step: Step, choice: _Choice, options: QuantizeOptions) -> LayerResult:
-    """One layer on its data, its bias corrected where it may be."""
+def _quantize_step(
+    step: Step, choice: _Choice, options: QuantizeOptions, *, rounded: bool
+) -> LayerResult:
+    """One layer on its data, its bias corrected where it may be and anything was rounded so far."""
     layer = step.layer
-    free_bias = not layer.frozen and not layer.shared
+    free_bias = rounded and not layer.frozen and not layer.shared
     moments = None
-    if QUANTIZERS.get(choice.method).needs_data:
+    if choice.exact is None and QUANTIZERS.get(choice.method).needs_data:
         rng = np.random.default_rng([options.seed, crc32(layer.name.encode())])
         moments = measure_moments(
             layer, step.inputs, step.reference_outputs, rng, centred=free_bias
         )
-    if moments is None:
+    if moments is None and choice.exact is None:
         choice = replace(choice, method=DATA_FREE)
-    affine = _quantize_weight(choice, moments, per_channel=options.scales_per_channel)
+    affine = _coded(choice, moments, options)
     stage = replace(layer.stage, weight=affine)
     if isinstance(layer.stage, Embedding | Recurrent):
         step.replace([stage], layer.bias)
@@ -289,6 +314,14 @@ def _quantize_step(step: Step, choice: _Choice, options: QuantizeOptions) -> Lay
         bias = shift if bias is None else bias.astype(np.float64) + shift
     step.replace([stage], bias)
     return _result(choice, affine, error)
+
+
+def _coded(choice: _Choice, moments: Moments | None, options: QuantizeOptions) -> Affine:
+    """The weight as it is, or as the method rounds it."""
+    if choice.exact is not None:
+        return choice.exact
+    stage, per_channel = choice.layer.stage, options.scales_per_channel
+    return fitted_weight(stage, choice.grid, choice.method, moments, per_channel=per_channel)
 
 
 def compare_outputs(
@@ -317,29 +350,6 @@ def compare_outputs(
     shift = np.asarray(total) / max(count, 1)
     left = np.sum(squares) - (count * np.sum(np.square(shift)) if free_bias else 0.0)
     return shift, float(np.sqrt(max(left, 0.0) / power)) if power else 0.0
-
-
-def _quantize_weight(choice: _Choice, moments: Moments | None, *, per_channel: bool) -> Affine:
-    """Codes of a layer's weight in canonical order."""
-    values = choice.layer.stage.weight.to_dense().astype(np.float64)
-    stage = choice.layer.stage
-    groups = stage.group if isinstance(stage, Conv) else 1
-    columns = values.shape[2:] if isinstance(stage, Recurrent) else values.shape[1:]
-    weight = values.reshape(groups, -1, int(np.prod(columns, dtype=np.int64)))
-    method = QUANTIZERS.get(choice.method)
-    rows = method.quantize(weight, choice.grid, moments=moments, per_channel=per_channel)
-    shape = _scale_shape(stage, per_channel=per_channel)
-    scale = _positive(rows.scale if per_channel else rows.scale[:1, :1])
-    return Affine(
-        rows.codes.reshape(values.shape), scale.reshape(shape).astype(np.float32), choice.grid
-    )
-
-
-def _positive(scale: FloatArray) -> FloatArray:
-    """Scales of zero (rows of zeros) made negligible instead: integer kernels divide by scales."""
-    used = scale[scale > 0]
-    floor = used.min() * NEGLIGIBLE if used.size else 1.0
-    return np.maximum(scale, floor)
 
 
 def _weight_error(layer: Layer, affine: Affine) -> float:

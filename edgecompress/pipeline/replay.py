@@ -10,17 +10,19 @@ from edgecompress.core.options import DecomposeOptions, LayerRule, QuantizeOptio
 from edgecompress.core.plan import Plan
 from edgecompress.core.report import FileFact
 from edgecompress.core.samples import Samples
+from edgecompress.pipeline.quantize import EXACT
 from edgecompress.pipeline.request import CompressRequest
 
 
 def quantize_options(plan: Plan) -> QuantizeOptions:
     """Options that give every layer the grid that the plan says, and leave all others alone.
 
-    A layer's name in a plan is exact, whatever characters it has.
+    A layer's name in a plan is exact, whatever characters it has. A layer that was packed as it is
+    will be found to be on its grid again.
     """
     steps = [layer for layer in plan.layers if layer.step == "quantize"]
     rules = tuple(LayerRule(match=f"re:{re.escape(step.layer)}", bits=step.grid) for step in steps)
-    methods = list(dict.fromkeys(step.method for step in steps))
+    methods = list(dict.fromkeys(step.method for step in steps if step.method != EXACT))
     return QuantizeOptions(
         method="hessian" if "hessian" in methods else (methods or ["l2"])[0],
         per_channel=plan.per_channel,

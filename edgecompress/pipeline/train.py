@@ -19,7 +19,7 @@ from edgecompress.pipeline.train_account import Trained, training_report
 from edgecompress.pipeline.train_lesson import Lesson, read_lesson, read_test
 from edgecompress.pipeline.train_output import measure, training_samples, write_output
 from edgecompress.pipeline.train_request import TrainRequest
-from edgecompress.pipeline.train_subject import make_subject, target_count
+from edgecompress.pipeline.train_subject import make_subject
 
 if TYPE_CHECKING:
     from edgecompress.training.tasks import Task
@@ -55,10 +55,9 @@ def run_train(request: TrainRequest) -> TrainingReport | None:
     subject = make_subject(request, lesson)
     before = parameter_count(subject.network)
     options = request.options
-    floor = options.adaptation.floor if options.adaptation is not None else 1
-    target = target_count(request.target_params, subject, floor)
-    if target is not None and options.adaptation is not None:
-        adaptation = replace(options.adaptation, target_params=target)
+    target = subject.target
+    if options.adaptation is not None:
+        adaptation = replace(options.adaptation, target_params=target).scheduled()
         options = replace(options, adaptation=adaptation)
     result = train_network(
         subject.network,

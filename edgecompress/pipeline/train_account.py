@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgecompress.core.layers import Skip
@@ -12,7 +11,6 @@ from edgecompress.core.report import FileFact
 from edgecompress.core.training import TrainOptions
 from edgecompress.core.training_report import (
     DataFact,
-    EpochRecord,
     ExportCheck,
     MemoryTable,
     TrainedLayer,
@@ -120,7 +118,7 @@ def training_report(
             memory_factors(dense, trained.parameters_start, end, bits, _at(memory, batch))
         ),
         stored=tuple(stored_rows(stored)) if stored else (),
-        history=tuple(_epoch(fact) for fact in result.history),
+        history=result.history,
         score_name=result.score_name,
         best_epoch=result.best_epoch,
         epochs_asked=options.epochs,
@@ -132,7 +130,7 @@ def training_report(
         warnings=tuple(_warnings(trained, options)),
         assumptions=tuple(_assumptions(request, options)),
         notes=tuple(_notes(options, stored)),
-        versions={**versions(), "torch": _version("torch")},
+        versions=versions("torch"),
         settings={**_settings(request, options), **request.settings},
         seed=options.seed,
     )
@@ -187,11 +185,6 @@ def _skips(subject: Subject) -> Iterator[Skip]:
 
 def _at(memory: tuple[MemoryTable, ...], batch: int) -> MemoryTable | None:
     return next((one for one in memory if one.batch == batch), None)
-
-
-def _epoch(fact: object) -> EpochRecord:
-    names = {field.name for field in fields(EpochRecord)}
-    return EpochRecord(**{name: getattr(fact, name) for name in names})
 
 
 def _warnings(trained: Trained, options: TrainOptions) -> Iterator[str]:
@@ -270,7 +263,10 @@ def _notes(options: TrainOptions, stored: StoredBits | None) -> Iterator[str]:
             f"until then they take the bytes of '{WIDER_CODES}' as well"
         )
     if options.forward_only:
-        yield "there is no backward pass: no gradients, and no activations are kept"
+        yield (
+            "there is no backward pass: no gradients, and no activations are kept; those accounted "
+            "for are the most that one forward pass holds at once"
+        )
     yield (
         "parameters are all numbers that training changes, biases and scales of normalizations "
         "among them; quantize and compress count the weights that they work on"
@@ -310,10 +306,3 @@ def _text(value: object) -> str:
             return " ".join(f"{key}={_text(item)}" for key, item in value.items() if item)
         case _:
             return str(value)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FLOAT_BITS = 32
 ACCOUNTED_BATCHES = (1, 16, 64)
+COPIES = "perturbed copies"
+OUTPUTS = "outputs"
 
 
 def stored_bits(subject: Subject, lesson: Lesson, options: TrainOptions) -> StoredBits | None:
@@ -60,8 +62,7 @@ def memory_tables(
     learned: int,
     progress: Progress,
 ) -> tuple[MemoryTable, ...]:
-    """Memory of a step beside the dense network's, at several batch sizes; empty where no step
-    goes backward.
+    """Memory of a step beside the dense network's, at several batch sizes.
 
     Args:
         subject: Both networks.
@@ -71,8 +72,6 @@ def memory_tables(
         learned: Samples that are learned from: no step has more.
         progress: Told about each batch size.
     """
-    if options.forward_only:
-        return ()
     from edgecompress.training.step_accounts import step_accounts
 
     accounts = step_accounts(
@@ -103,15 +102,20 @@ def _table(account: StepAccount, options: TrainOptions, stored: StoredBits | Non
             stored_bytes=narrow.get(name),
             factor=_ratio(before.get(name, 0.0), narrow.get(name, after.get(name, 0.0))),
         )
-        for name in _row_names(narrow, buffers=bool(dense.get("buffers") or ours.get("buffers")))
+        for name in _row_names(
+            narrow,
+            buffers=bool(dense.get("buffers") or ours.get("buffers")),
+            forward_only=options.forward_only,
+        )
     ]
     return MemoryTable(batch=account.batch, predicted=predicted, rows=tuple(rows))
 
 
-def _row_names(narrow: dict[str, float], *, buffers: bool) -> tuple[str, ...]:
+def _row_names(narrow: dict[str, float], *, buffers: bool, forward_only: bool) -> tuple[str, ...]:
     some = [*(["buffers"] if buffers else []), *(["masters"] if narrow.get("masters") else [])]
-    kinds = ("parameters", *some, "gradients", "optimizer state", "model", "activations")
-    return (*kinds, "total", "peak")
+    kinds = ("parameters", *some, COPIES if forward_only else "gradients", "optimizer state")
+    outputs = (OUTPUTS,) if forward_only else ()
+    return (*kinds, "model", *outputs, "activations", "total", "peak")
 
 
 def _sizes(memory: StepMemory | None) -> dict[str, float]:
@@ -121,19 +125,21 @@ def _sizes(memory: StepMemory | None) -> dict[str, float]:
         "parameters": float(memory.parameter_bytes),
         "buffers": float(memory.buffer_bytes),
         "gradients": float(memory.gradient_bytes),
+        COPIES: float(memory.copy_bytes),
         "optimizer state": float(memory.state_bytes),
         "model": float(memory.model_bytes),
+        OUTPUTS: float(memory.output_bytes),
         "activations": float(memory.activation_bytes),
-        "total": float(memory.model_bytes + memory.activation_bytes),
+        "total": float(memory.model_bytes + memory.output_bytes + memory.activation_bytes),
         "peak": float(memory.peak_bytes),
     }
 
 
 def _narrow(stored: StoredBits, options: TrainOptions, ours: dict[str, float]) -> dict[str, float]:
-    """Bytes at the widths that were asked for; activations are the float ones, narrower, and
-    buffers stay float."""
+    """Bytes at the widths that were asked for; activations are the float ones, narrower; buffers,
+    copies that are perturbed and outputs stay float."""
     kept = {"parameters": 0.0, "masters": 0.0, "gradients": 0.0, "optimizer state": 0.0}
-    kept["buffers"] = ours["buffers"]
+    kept["buffers"], kept[COPIES] = ours["buffers"], ours[COPIES]
     for part in stored.parts:
         kind = "gradients"
         if part.parameter or part.name.startswith("wider codes"):
@@ -144,7 +150,15 @@ def _narrow(stored: StoredBits, options: TrainOptions, ours: dict[str, float]) -
     bits = options.precision.activation_bits if options.precision else FLOAT_BITS
     model = sum(kept.values())
     activations = ours["activations"] * bits / FLOAT_BITS
-    return {**kept, "model": model, "activations": activations, "total": model + activations}
+    outputs = ours[OUTPUTS]
+    total = model + outputs + activations
+    return {
+        **kept,
+        "model": model,
+        OUTPUTS: outputs,
+        "activations": activations,
+        "total": total,
+    }
 
 
 def _ratio(before: float, after: float) -> float | None:
@@ -174,8 +188,9 @@ def memory_factors(
         return
     rows = {row.name: row.factor for row in memory.rows}
     kinds = ", ".join(name for name in ("parameters", "buffers", "masters") if name in rows)
+    changed = COPIES if COPIES in rows else "gradients"
     named = {
-        "model": f"{kinds}, gradients and optimizer state",
+        "model": f"{kinds}, {changed} and optimizer state",
         "activations": f"activations, batch {memory.batch}",
         "total": f"all of these, batch {memory.batch}",
     }

@@ -27,19 +27,26 @@ class Subject:
         network: With its factors.
         dense: The same network with the weights that it had before.
         made: What became of each layer.
+        target: Parameters to end with; None: no such target.
     """
 
     name: str
     network: nn.Module
     dense: nn.Module
     made: TensorizedReport
+    target: int | None
+
+
+START = 2.0
+"""Parameters to start with, as a multiple of the target, where nobody named ranks. Source: a
+choice; benchmarks/training/fashion_mnist.py starts there too."""
 
 
 def make_subject(request: TrainRequest, lesson: Lesson) -> Subject:
     """The network, dense and with its factors.
 
     Raises:
-        UsageError: The user's function cannot be used.
+        UsageError: The user's function cannot be used, or the target cannot be had.
         UnsafeInput: It is not trusted.
         ConfigurationInvalid: Settings that the network or its factors do not take.
         DataInvalid: The network does not take such samples.
@@ -66,12 +73,14 @@ def make_subject(request: TrainRequest, lesson: Lesson) -> Subject:
     if assemble.has_storage(network):
         assemble.check_forward(network, lesson.inputs, sample.classes)
     dense = copy.deepcopy(network)
+    target = _asked_count(request.target_params, assemble.parameter_count(dense))
     try:
         made = tensorize(
             network,
             options.tensorize,
             generator=assemble.generator_of(options.seed, "factors"),
             pretrained=request.start is not None,
+            start_size=None if target is None else int(START * target),
         )
     except ValueError as error:
         raise ConfigurationInvalid(str(error), where="train.tensorize") from error
@@ -79,25 +88,24 @@ def make_subject(request: TrainRequest, lesson: Lesson) -> Subject:
         raise ConfigurationInvalid(
             "a table is too large to be trained dense", hint="let it become factors: --format auto"
         )
-    return Subject(name=name, network=network, dense=dense, made=made)
+    if target is not None:
+        floor = options.adaptation.floor if options.adaptation is not None else 1
+        _check_reachable(target, assemble.least_parameters(network, floor), floor)
+    return Subject(name=name, network=network, dense=dense, made=made, target=target)
 
 
-def target_count(budget: Budget | None, subject: Subject, floor: int) -> int | None:
+def _asked_count(budget: Budget | None, dense: int) -> int | None:
     """The budget in parameters.
 
     Args:
         budget: A share of the dense network, or an amount.
-        subject: The network.
-        floor: Least rank.
+        dense: Parameters of the dense network.
 
     Raises:
-        UsageError: More than the dense network has, or less than remains at the least ranks.
+        UsageError: The budget is above that.
     """
-    from edgecompress.training.assemble import least_parameters, parameter_count
-
     if budget is None:
         return None
-    dense = parameter_count(subject.dense)
     count = int(dense * (budget.ratio or 1.0)) if budget.limit is None else int(budget.limit)
     if count > dense:
         raise UsageError(
@@ -105,11 +113,13 @@ def target_count(budget: Budget | None, subject: Subject, floor: int) -> int | N
             where="--target-params",
             hint="a target is below that",
         )
-    least = least_parameters(subject.network, floor)
+    return count
+
+
+def _check_reachable(count: int, least: int, floor: int) -> None:
     if count < least:
         raise UsageError(
             f"{count:,} parameters cannot be had: {least:,} remain at rank {floor}",
             where="--target-params",
             hint=f"ask for at least {least}, or for fewer units in [train.network]",
         )
-    return count

@@ -77,6 +77,7 @@ def load_training_samples(
         seed: Of what is drawn at random.
 
     Raises:
+        UsageError: A chosen shape is for no input, or is not that of stored arrays.
         DataInvalid: Damaged, NaN, without an array for an input, or random.
         InputOutputFailed: A file cannot be opened.
     """
@@ -87,11 +88,19 @@ def load_training_samples(
             hint="store the samples as the network takes them",
         )
     shapes = dict(input_shapes or {})
+    for name in shapes:
+        if name not in dtypes:
+            raise UsageError(
+                f"there is no input {name!r} to give a shape",
+                where="--input-shape",
+                hint=f"inputs: {', '.join(dtypes)}",
+            )
     unread = {name: _unread(spec, name, shapes.get(name)) for name in dtypes}
     raw, preprocess = read_stored(Path(spec), unread, preprocess, Pick(limit=None, seed=seed))
     specs: dict[str, InputSpec] = {}
     for name, dtype in dtypes.items():
         shape = _moved(raw.arrays[name], preprocess, spec)
+        _check_chosen(name, shapes.get(name), shape)
         tokens = len(shape) == 1 and raw.arrays[name].dtype.kind in "iu"
         kind = dtype or ("int64" if tokens else "float32")
         specs[name] = InputSpec(name, np.dtype(kind), (None, *shape))
@@ -175,6 +184,21 @@ def _unread(spec: str, name: str, chosen: Shape | None) -> InputSpec:
     elif Path(spec).is_dir():
         shape = (None, images.channels_of_first(Path(spec)), None, None)
     return InputSpec(name, np.dtype(np.float32), shape)
+
+
+def _check_chosen(name: str, chosen: Shape | None, shape: Shape) -> None:
+    """Refuse a shape that samples do not have; only pictures in a folder are resized to it.
+
+    Raises:
+        UsageError: They have another one.
+    """
+    if chosen is not None and chosen[1:] != shape:
+        text, has = (",".join(map(str, sizes)) for sizes in (chosen, ("N", *shape)))
+        raise UsageError(
+            f"{name}={text} is not the shape of the samples, which is {has}",
+            where="--input-shape",
+            hint="leave it out: samples that are stored as arrays have their shape",
+        )
 
 
 def _moved(values: Array, preprocess: Preprocess | None, where: str) -> Shape:

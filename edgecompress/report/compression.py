@@ -23,8 +23,11 @@ from edgecompress.report.page import (
     table,
 )
 from edgecompress.report.shared import (
+    agreement_note,
+    checker_line,
     file_name,
     gates_section,
+    made_from,
     model_error,
     skips_section,
     warnings_section,
@@ -157,6 +160,8 @@ def what_was_done(layer: LayerResult) -> str:
     if layer.grid:
         widths = layer.grid.replace("+", "")
         parts.append(f"{layer.grid} bit" if widths.isdigit() else layer.grid)
+    if layer.method == "exact":
+        parts.append("as it was")
     return ", ".join(parts) or layer.action
 
 
@@ -220,15 +225,11 @@ def _healing(healing: Healing | None) -> Lines:
 def _verification(verification: Verification | None) -> Lines:
     if verification is None:
         return lines("Verification", ())
-    agreement = (
-        ""
-        if verification.optimized_top1_agreement is None
-        else f", same largest output on {figures.share(verification.optimized_top1_agreement)}"
-    )
+    agreement = agreement_note(verification.optimized_top1_agreement)
     return lines(
         "Verification",
         (
-            "onnx.checker passed" if verification.checker else "onnx.checker did not run",
+            checker_line(verification.checker),
             "optimised and unoptimised onnxruntime differ by "
             f"{figures.error(verification.optimized_relative_l2)}{agreement} "
             f"(n = {verification.samples:,})",
@@ -251,16 +252,6 @@ def _assumptions(report: CompressionReport) -> Lines:
 
 
 def _provenance(report: CompressionReport) -> Lines:
-    texts = [f"input sha256 {report.input.sha256}"]
-    if report.output:
-        texts.append(f"output sha256 {report.output.sha256}")
-    if report.settings:
-        texts.append("settings: " + _pairs(report.settings))
-    texts.append(f"seed {report.seed}")
-    if report.versions:
-        texts.append("versions: " + _pairs(report.versions))
-    return lines("Made from", texts)
-
-
-def _pairs(values: dict[str, str]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in values.items())
+    files = [f"input sha256 {report.input.sha256}"]
+    files += [f"output sha256 {report.output.sha256}"] if report.output else []
+    return made_from(files, report.settings, (f"seed {report.seed}",), report.versions)

@@ -81,12 +81,41 @@ def warnings_section(warnings: Iterable[str]) -> Lines:
     return lines("Warnings", warnings, Tone.WARNING)
 
 
+def agreement_note(agreement: float | None) -> str:
+    """Goes on after a difference of outputs; empty where outputs have no largest one."""
+    if agreement is None:
+        return ""
+    return f", same largest output on {figures.share(agreement)}"
+
+
+def checker_line(passed: bool) -> str:
+    """Whether a written file is valid."""
+    return "onnx.checker passed" if passed else "onnx.checker did not run"
+
+
+def made_from(
+    files: Iterable[str], settings: dict[str, str], run: Iterable[str], versions: dict[str, str]
+) -> Lines:
+    """What it takes to get the same bytes again: hashes, what was asked for, seed, versions."""
+    texts = list(files)
+    if settings:
+        texts.append(f"settings: {_pairs(settings)}")
+    texts += run
+    if versions:
+        texts.append(f"versions: {_pairs(versions)}")
+    return lines("Made from", texts)
+
+
 def model_error(report: LatencyReport) -> str:
     """The target's stated error in words."""
     if report.model_error is None:
         return "error of the cost model not known"
     source = f" ({report.model_error_source})" if report.model_error_source else ""
     return f"error of the cost model ±{report.model_error * 100:.3g} %{source}"
+
+
+def _pairs(values: dict[str, str]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
 def _some_names(names: Sequence[str]) -> str:

@@ -25,8 +25,11 @@ from edgecompress.report.page import (
     table,
 )
 from edgecompress.report.shared import (
+    agreement_note,
+    checker_line,
     file_name,
     gates_section,
+    made_from,
     skips_section,
     warnings_section,
 )
@@ -230,7 +233,13 @@ def _batches(report: TrainingReport) -> Table:
                 ours = row.ours_bytes if row.stored_bytes is None else row.stored_bytes
                 cells += [figures.size(row.dense_bytes), figures.size(ours), _less(row)]
         rows.append(cells)
+    kinds = {row.name for memory in report.memory for row in memory.rows}
     note = "total: parameters, gradients, optimizer state and activations"
+    if "outputs" in kinds:
+        note = (
+            "total: parameters, perturbed copies, optimizer state, outputs and the activations of "
+            "one forward pass"
+        )
     if report.stored:
         note += "; trained: in few bits, the peak in float32"
     note += f"; {_LESS}"
@@ -319,20 +328,15 @@ def _spread(history: Sequence[EpochRecord], best: int) -> list[EpochRecord]:
 
 def _check(report: TrainingReport) -> Lines:
     check = report.check
-    agreement = (
-        ""
-        if check.top1_agreement is None
-        else f", same largest output on {figures.share(check.top1_agreement)}"
-    )
     network = "the trained network"
     if report.stored:
         network += ", its activations not rounded,"
     return lines(
         "Verification",
         (
-            "onnx.checker passed" if check.checker else "onnx.checker did not run",
+            checker_line(check.checker),
             f"onnxruntime and {network} differ by {figures.error(check.relative_l2)}"
-            f"{agreement} (n = {check.samples:,})",
+            f"{agreement_note(check.top1_agreement)} (n = {check.samples:,})",
             "optimised and unoptimised onnxruntime differ by "
             f"{figures.error(check.optimized_relative_l2)}",
         ),
@@ -341,19 +345,10 @@ def _check(report: TrainingReport) -> Lines:
 
 
 def _provenance(report: TrainingReport) -> Lines:
-    texts = [f"data sha256 {report.data.sha256}"]
-    texts += [f"test data sha256 {report.test.sha256}"] if report.test else []
-    texts += [f"weights to begin with sha256 {report.start.sha256}"] if report.start else []
-    texts.append(f"output sha256 {report.output.sha256}")
-    if report.settings:
-        texts.append("settings: " + _pairs(report.settings))
-    texts.append(f"seed {report.seed}")
-    if report.resumed_at:
-        texts.append(f"resumed after epoch {report.resumed_at}")
-    if report.versions:
-        texts.append("versions: " + _pairs(report.versions))
-    return lines("Made from", texts)
-
-
-def _pairs(values: dict[str, str]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in values.items())
+    files = [f"data sha256 {report.data.sha256}"]
+    files += [f"test data sha256 {report.test.sha256}"] if report.test else []
+    files += [f"weights to begin with sha256 {report.start.sha256}"] if report.start else []
+    files.append(f"output sha256 {report.output.sha256}")
+    run = [f"seed {report.seed}"]
+    run += [f"resumed after epoch {report.resumed_at}"] if report.resumed_at else []
+    return made_from(files, report.settings, run, report.versions)

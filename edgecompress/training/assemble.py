@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Iterable, Mapping
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from edgecompress.core.arrays import Array
 from edgecompress.core.errors import ConfigurationInvalid, DataInvalid, ResourceLimit, Unsupported
 from edgecompress.core.training import TensorizeOptions
+from edgecompress.training.adaptation.trimming import spare_numbers
 from edgecompress.training.architectures import SampleShape, load_architecture
 from edgecompress.training.batches import derived_seed
 from edgecompress.training.export import EXPORT_FAILURES, export_trained
@@ -132,16 +132,18 @@ def exported(
 ) -> tuple[bytes, Array]:
     """The network as an ONNX file of plain operators, and its outputs on the examples.
 
-    Factors of few bits have the values that their codes stand for; the network is not changed.
+    Factors of few bits have the values that their codes stand for, and none are merged: what they
+    are packed from. The network is not changed.
 
     Raises:
         Unsupported: It cannot be exported.
     """
     final = copy.deepcopy(network).cpu()
     final.eval()
-    bake_precision(final)
+    baked = bake_precision(final)
     outputs = np.concatenate(run_network(final, examples.values()))
-    return export_trained(plain_network(final), examples, where=where), outputs
+    plain = plain_network(final, merged=not baked)
+    return export_trained(plain, examples, where=where), outputs
 
 
 def weights_from(network: nn.Module, path: Path, name: str) -> None:
@@ -180,12 +182,8 @@ def parameter_count(network: nn.Module) -> int:
 
 def least_parameters(network: nn.Module, floor: int) -> int:
     """Parameters that remain when all ranks have fallen to ``floor``."""
-    least = parameter_count(network)
-    for _, part in factorizations(network):
-        ranks = tuple(min(rank, floor) for rank in part.ranks)
-        least += sum(prod(shape) for shape in type(part).core_shapes(part.folding, ranks))
-        least -= part.count
-    return least
+    parts = (part for _, part in factorizations(network))
+    return parameter_count(network) - spare_numbers(parts, floor)
 
 
 def _targets(targets: Array, task: Task) -> Tensor:

@@ -33,7 +33,7 @@ LOOKING = 32
 RETREAT = 1.1
 """Times the lowest loss on the samples held back from which a pass is undone and the learning rate
 halved: with few steps, or weights on another scale, the first rate may be far too high. A
-judgement; from pass to pass the loss of ResNet-20 wavered by less than 5 %."""
+judgement: well above what the loss of a run that comes down wavers by."""
 
 MEASURING = 16
 """Steps whose samples the gauge of the bonds is measured on: 1,024 samples with the usual batch, as
@@ -83,7 +83,7 @@ class HealRun:
         self._student = Interpreter(task.student, keep_half=False)
         for net in (self._teacher, self._student):
             for weight in net.parameters():
-                if weight.ndim == 4:  # convolutions of few channels take a quarter less time so
+                if weight.ndim == 4:  # the faster layout for convolutions of few channels
                     weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         self._teacher.requires_grad_(False)
         self._distance = Distance(task.outputs, task.scores, options.temperature)

@@ -13,7 +13,9 @@ from torch.nn.functional import conv2d
 from edgecompress.core.arrays import Shape
 from edgecompress.training.factorized.base import Factorization
 from edgecompress.training.factorized.folding import Folding
+from edgecompress.training.factorized.kernels import Window, plain_kernels, through_kernels
 from edgecompress.training.factorized.pieces import Kernel
+from edgecompress.training.factorized.piecewise import is_recorded, past_spare
 
 MANY = 1 << 16
 """Output positions of a convolution over which its two forms are compared."""
@@ -117,21 +119,14 @@ class TensorizedConv2d(TensorizedLayer):
             weight = self.factorization.dense()
             return conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation)
         kernels = kernel_pieces(self.factorization)
-        for index, piece in enumerate(kernels):
-            bias = self.bias if index == len(kernels) - 1 else None
-            if piece.whole:
-                x = conv2d(
-                    x,
-                    piece.weight,
-                    bias,
-                    self.stride,
-                    self.padding,
-                    self.dilation,
-                    piece.group,
-                )
-            else:
-                x = conv2d(x, piece.weight, bias, groups=piece.group)
-        return x
+        window = Window.of(
+            self.stride, self.padding, self.dilation, self.factorization.folding.kernel
+        )
+        if _recorded(x):
+            return plain_kernels(x, self.bias, kernels, window)
+        if x.dim() == 3:
+            return through_kernels(x.unsqueeze(0), self.bias, kernels, window).squeeze(0)
+        return through_kernels(x, self.bias, kernels, window)
 
     @property
     def factors_pay(self) -> bool:
@@ -203,8 +198,11 @@ class TensorizedEmbedding(TensorizedLayer):
         return super().forward(x)
 
     def compute(self, x: Tensor) -> Tensor:
-        """As `forward`; rows are taken to be in the table."""
-        found = self.factorization.gather(x)
+        """As `forward`; rows are taken to be in the table. Recorded, a graph that is asked for
+        other rows does what it would do with a dense table."""
+        total = self.factorization.folding.shape[0]
+        rows = past_spare(x, self.num_embeddings, total) if is_recorded() else x
+        found = self.factorization.gather(rows)
         if self.padding_idx is not None:
             found = found * (x != self.padding_idx).unsqueeze(-1)
         return found
@@ -249,13 +247,16 @@ def _factors_pay(kind: type[Factorization], folding: Folding, ranks: Shape) -> b
 
 def _traced(x: Tensor) -> bool:
     """Whether there are no numbers to look at, or looking would be recorded or not allowed."""
+    return x.is_meta or _recorded(x) or (x.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
+def _recorded(x: Tensor) -> bool:
+    """Whether operations on x are written down rather than only carried out."""
     return (
-        x.is_meta
-        or isinstance(x, FakeTensor)
+        isinstance(x, FakeTensor)
         or torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None
         or torch._C._functorch.is_functorch_wrapped_tensor(x)
-        or (x.is_cuda and torch.cuda.is_current_stream_capturing())
     )
 
 

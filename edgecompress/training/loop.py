@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgecompress.core.training import TrainOptions
+from edgecompress.core.training_report import EpochRecord
 from edgecompress.training.batches import TrainingData
 from edgecompress.training.checkpoint import (
     copied,
@@ -25,7 +26,6 @@ from edgecompress.training.checkpoint import (
 from edgecompress.training.distributed import joined_team
 from edgecompress.training.factorized.base import Factorization
 from edgecompress.training.progress import (
-    EpochFact,
     Ranks,
     RunOptions,
     TrainingDiverged,
@@ -223,8 +223,7 @@ class _Loop:
         validation_loss, score = judged(session, session.held)
         cuts = _adapt(session, loss, validation_loss)
         self._look()
-        fact = self._fact(loss, validation_loss, score, cuts)
-        session.history.append(fact)
+        session.history.append(self._record(loss, validation_loss, score, cuts))
         session.place = Place(place.epoch + 1, 0, place.updates, elapsed_s=place.elapsed_s)
         _note_best(session, validation_loss, cuts)
         last = session.place.epoch == session.options.epochs or session.stopped is not None
@@ -236,13 +235,13 @@ class _Loop:
         self.parameters = stored_parameters(self.session.network)
         self.ranks = live_ranks(self.session.network)
 
-    def _fact(
+    def _record(
         self, loss: float, validation_loss: float | None, score: float | None, cuts: int
-    ) -> EpochFact:
+    ) -> EpochRecord:
         session, place = self.session, self.session.place
         options = session.options
         steps = session.steps * options.epochs
-        return EpochFact(
+        return EpochRecord(
             epoch=place.epoch + 1,
             loss=loss,
             validation_loss=validation_loss,

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ Loss = Callable[[nn.Module, tuple[Tensor, ...]], Tensor]
 """The mean loss of a batch; called with the network and the batch's tensors."""
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+Result = TypeVar("Result")
 
 FORWARD_DONE = "edgecompress: forward done"
 BACKWARD_DONE = "edgecompress: backward done"
@@ -33,9 +35,13 @@ class StepMemory:
         buffer_bytes: What the network keeps without training it: moving statistics.
         gradient_bytes: Gradients after the backward pass.
         state_bytes: State of the optimiser.
-        activation_bytes: What the forward pass leaves for the backward pass, the loss included.
+        activation_bytes: What the forward pass leaves for the backward pass, the loss included;
+            where there is no backward pass, the most that one forward pass holds at once.
         peak_bytes: The most at any time between the forward pass and the end of the update, with
             parameters, buffers and state.
+        copy_bytes: Without a backward pass: copies, directions and estimates of the parameters'
+            size that stay while forward passes run.
+        output_bytes: Without a backward pass: outputs that are kept from all forward passes.
     """
 
     parameter_bytes: int
@@ -44,12 +50,14 @@ class StepMemory:
     state_bytes: int
     activation_bytes: int
     peak_bytes: int
+    copy_bytes: int = 0
+    output_bytes: int = 0
 
     @property
     def model_bytes(self) -> int:
-        """Parameters, buffers, gradients and optimiser state together."""
+        """Parameters, buffers, gradients or copies, and optimiser state together."""
         kept = self.parameter_bytes + self.buffer_bytes
-        return kept + self.gradient_bytes + self.state_bytes
+        return kept + self.gradient_bytes + self.copy_bytes + self.state_bytes
 
 
 def predict_memory(
@@ -87,12 +95,12 @@ def predict_memory(
         if not in_place:
             updater.step()
     return StepMemory(
-        parameter_bytes=_size_bytes(shadow.parameters()),
-        buffer_bytes=_size_bytes(shadow.buffers()),
+        parameter_bytes=size_bytes(shadow.parameters()),
+        buffer_bytes=size_bytes(shadow.buffers()),
         gradient_bytes=gradients,
-        state_bytes=_state_bytes(updater),
+        state_bytes=state_bytes(updater),
         activation_bytes=kept,
-        peak_bytes=books.peak + _fixed_bytes(shadow, updater),
+        peak_bytes=books.peak + fixed_bytes(shadow, updater),
     )
 
 
@@ -116,13 +124,21 @@ def measure_memory(
     measured = _on_cuda if cuda else _on_cpu
     kept, gradients, peak = measured(trained, batch, loss, updater)
     return StepMemory(
-        parameter_bytes=_size_bytes(trained.parameters()),
-        buffer_bytes=_size_bytes(trained.buffers()),
+        parameter_bytes=size_bytes(trained.parameters()),
+        buffer_bytes=size_bytes(trained.buffers()),
         gradient_bytes=gradients,
-        state_bytes=_state_bytes(updater),
+        state_bytes=state_bytes(updater),
         activation_bytes=kept,
-        peak_bytes=peak + _fixed_bytes(trained, updater),
+        peak_bytes=peak + fixed_bytes(trained, updater),
     )
+
+
+def peak_of(run: Callable[[], Result]) -> tuple[int, Result]:
+    """The most bytes that a function has at once, of what it makes itself; and its result."""
+    books = _Books()
+    with books:
+        result = run()
+    return books.peak, result
 
 
 def _unfuse(updater: torch.optim.Optimizer) -> bool:
@@ -147,7 +163,7 @@ def _on_cpu(
     network: nn.Module, batch: tuple[Tensor, ...], loss: Loss, updater: torch.optim.Optimizer
 ) -> tuple[int, int, int]:
     """Bytes after the forward pass, after the backward pass, and the most ever."""
-    with warnings.catch_warnings(), _profiler() as profile:
+    with warnings.catch_warnings(), profiler() as profile:
         warnings.simplefilter("ignore")
         result = loss(network, batch)
         with torch.profiler.record_function(FORWARD_DONE):
@@ -171,7 +187,8 @@ def _on_cpu(
 
 
 @contextmanager
-def _profiler() -> Iterator[Any]:
+def profiler() -> Iterator[Any]:
+    """Takes note of every allocation of the processor."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
         yield profile
@@ -194,17 +211,18 @@ def _on_cuda(
     return kept, gradients, torch.cuda.max_memory_allocated(device) - before
 
 
-def _fixed_bytes(network: nn.Module, updater: torch.optim.Optimizer) -> int:
+def fixed_bytes(network: nn.Module, updater: torch.optim.Optimizer) -> int:
     """What is there before and after a step."""
     kept = (*network.parameters(), *network.buffers())
-    return _size_bytes(kept) + _state_bytes(updater)
+    return size_bytes(kept) + state_bytes(updater)
 
 
-def _size_bytes(tensors: Iterable[Tensor]) -> int:
+def size_bytes(tensors: Iterable[Tensor]) -> int:
+    """Of all of them."""
     return sum(item.numel() * item.element_size() for item in tensors)
 
 
-def _state_bytes(updater: torch.optim.Optimizer) -> int:
+def state_bytes(updater: torch.optim.Optimizer) -> int:
     """Everything with a value for each entry of a parameter; step counters are not memory."""
     return sum(
         value.numel() * value.element_size()

@@ -52,7 +52,8 @@ class CrossEntropy:
         """(diag(p) - p p^T) changes / n."""
         share = outputs.softmax(-1)
         weighted = share * changes
-        return (weighted - share * weighted.sum(-1, keepdim=True)) * self._counted(outputs)
+        weighted -= share * weighted.sum(-1, keepdim=True)
+        return weighted.mul_(self._counted(outputs))
 
     def _counted(self, outputs: Tensor) -> Tensor:
         """1 / n where a label counts, else 0; (..., 1)."""
@@ -97,7 +98,7 @@ class BinaryCrossEntropy:
     def curved(self, outputs: Tensor, changes: Tensor) -> Tensor:
         """p (1 - p) changes / n."""
         share = outputs.sigmoid()
-        return share * (1 - share) * changes / outputs.numel()
+        return (share * (1 - share) * changes).div_(outputs.numel())
 
 
 def output_loss(task: Task, target: Tensor) -> OutputLoss:

@@ -14,6 +14,7 @@ from torch.nn.functional import conv2d, embedding
 
 from edgecompress.core.arrays import Shape
 from edgecompress.training.factorized.pieces import Kernel, Lookup, Order, Piece, Product, View
+from edgecompress.training.factorized.piecewise import digit_of, past_spare, table_rows
 from edgecompress.training.layers import (
     Pair,
     TensorizedConv2d,
@@ -24,24 +25,28 @@ from edgecompress.training.layers import (
 )
 
 
-def plain_network(network: nn.Module) -> nn.Module:
+def plain_network(network: nn.Module, *, merged: bool = True) -> nn.Module:
     """A copy in evaluation mode in which every tensorized layer is a chain of ordinary ones.
 
     Neighbours in a chain are merged where that takes neither more parameters nor more
     multiply-accumulates; where one layer takes neither, it is one layer. Outputs agree to rounding.
+
+    Args:
+        network: Any network.
+        merged: False keeps every piece, for factors on a grid: their product is on none.
 
     Raises:
         ValueError: A format's pieces do not fit its layer.
     """
     copy = deepcopy(network).eval()
     if isinstance(copy, TensorizedLayer):
-        return _plain(copy)
+        return _plain(copy, merged)
     made: dict[nn.Module, nn.Module] = {}
     for parent in list(copy.modules()):
         for name, child in list(parent._modules.items()):
             if isinstance(child, TensorizedLayer):
                 if child not in made:
-                    made[child] = _plain(child)
+                    made[child] = _plain(child, merged)
                 setattr(parent, name, made[child])
     return copy.eval()
 
@@ -84,18 +89,25 @@ class Bias(nn.Module):
 
 
 class Table(nn.Module):
-    """Rows of a table by the digits of their indices."""
+    """Rows of a table by the digits of their indices.
 
-    def __init__(self, pieces: Sequence[Piece], padding: int | None) -> None:
+    Args:
+        pieces: Lookups, and what follows them.
+        used: Rows; the digits may name more. Other indices fail as with `torch.nn.Embedding`; in a
+            graph that is made of this, as with a Gather from a dense table.
+        padding: A row that gives zeros; None: no such row.
+    """
+
+    def __init__(self, pieces: Sequence[Piece], used: int, padding: int | None) -> None:
         super().__init__()
-        self.padding = padding
+        self.used, self.padding = used, padding
         lookups = [piece for piece in pieces if isinstance(piece, Lookup)]
         self.slices = nn.ParameterList(_parameter(piece.slices.flatten(1)) for piece in lookups)
         self.digits = [
             (piece.stride, piece.slices.shape[0], tuple(piece.slices.shape[1:]))
             for piece in lookups
         ]
-        self.rows = max(stride * count for stride, count, _ in self.digits)
+        self.total = table_rows(lookups)
         self.chain = nn.ModuleList(
             nn.Identity() if isinstance(p, Lookup) else _matrix(p) for p in pieces
         )
@@ -103,10 +115,10 @@ class Table(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """Indices (...) to (..., width)."""
         found: Tensor | None = None
-        seen = 0
+        seen, places = 0, past_spare(rows, self.used, self.total)
         for step in self.chain:
             if isinstance(step, nn.Identity):
-                picked = self._pick(rows, seen)
+                picked = self._pick(places, seen)
                 seen += 1
                 if found is None:
                     found = picked
@@ -118,35 +130,36 @@ class Table(nn.Module):
         if found is None:
             raise ValueError("a chain for a table looks something up")
         if self.padding is not None:
-            found = found * (rows != self.padding).unsqueeze(-1).to(found.dtype)
+            # In a graph a negative index can name the padding row too.
+            other = (rows != self.padding) & (rows != self.padding - self.used)
+            found = found * other.unsqueeze(-1).to(found.dtype)
         return found
 
     def _pick(self, rows: Tensor, index: int) -> Tensor:
         stride, count, shape = self.digits[index]
-        digit = rows if stride == 1 else rows // stride
-        if stride * count < self.rows:
-            digit = torch.remainder(digit, count)
+        digit = digit_of(rows, stride, count, self.total)
         return embedding(digit, self.slices[index]).reshape(*rows.shape, *shape)
 
 
-def _plain(layer: TensorizedLayer) -> nn.Module:
+def _plain(layer: TensorizedLayer, merged: bool) -> nn.Module:
     with torch.no_grad():
         match layer:
             case TensorizedLinear():
-                return _plain_linear(layer)
+                return _plain_linear(layer, merged)
             case TensorizedConv2d():
-                return _plain_conv(layer)
+                return _plain_conv(layer, merged)
             case TensorizedEmbedding():
-                return _plain_table(layer)
+                return _plain_table(layer, merged)
             case _:
                 raise ValueError(f"no plain form for {type(layer).__name__}")
 
 
-def _plain_linear(layer: TensorizedLinear) -> nn.Module:
-    pieces = _merged(layer.factorization.pieces())
+def _plain_linear(layer: TensorizedLinear, merged: bool) -> nn.Module:
+    whole = layer.factorization.pieces()
+    pieces = _merged(whole) if merged else list(whole)
     macs = _macs(pieces, layer.in_features)
     dense = layer.in_features * layer.out_features
-    if dense <= macs and dense <= _count(pieces):
+    if merged and dense <= macs and dense <= _count(pieces):
         return layer.to_dense()
     modules = [_matrix(piece) for piece in pieces]
     last = modules[-1]
@@ -214,13 +227,13 @@ class _Setting:
 NO_SETTING = _Setting((1, 1), (0, 0), (1, 1))
 
 
-def _plain_conv(layer: TensorizedConv2d) -> nn.Module:
+def _plain_conv(layer: TensorizedConv2d, merged: bool) -> nn.Module:
     setting = _Setting(layer.stride, layer.padding, layer.dilation)
     kernels = kernel_pieces(layer.factorization)
-    while (shorter := _shorten(kernels, setting)) is not None:
+    while merged and (shorter := _shorten(kernels, setting)) is not None:
         kernels = shorter
     dense = Kernel(layer.factorization.dense(), whole=True)
-    if _cheaper([dense], kernels, setting):
+    if merged and _cheaper([dense], kernels, setting):
         return layer.to_dense()
     bias = layer.bias
     last = len(kernels) - 1
@@ -289,12 +302,12 @@ def _conv(kernel: Kernel, setting: _Setting, bias: Tensor | None) -> nn.Conv2d:
     return made
 
 
-def _plain_table(layer: TensorizedEmbedding) -> nn.Module:
+def _plain_table(layer: TensorizedEmbedding, merged: bool) -> nn.Module:
     pieces = layer.factorization.lookups(1)
     numbers = sum(p.slices.numel() for p in pieces if isinstance(p, Lookup))
-    if layer.num_embeddings * layer.embedding_dim <= numbers + _count(pieces):
+    if merged and layer.num_embeddings * layer.embedding_dim <= numbers + _count(pieces):
         return layer.to_dense()
-    return Table(pieces, layer.padding_idx)
+    return Table(pieces, layer.num_embeddings, layer.padding_idx)
 
 
 def _product(second: Tensor, first: Tensor) -> Tensor:

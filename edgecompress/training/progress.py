@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from edgecompress.core.arrays import Shape
 from edgecompress.core.errors import VerificationFailed
+from edgecompress.core.training_report import EpochRecord
 from edgecompress.training.factorized.base import Factorization
 from edgecompress.training.schedule import Updater
 from edgecompress.training.sharding import local_bytes
@@ -54,35 +55,6 @@ class TrainingProgress:
     memory_bytes: int
     elapsed_s: float
     remaining_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochFact:
-    """One epoch, after it.
-
-    Attributes:
-        epoch: From 1.
-        loss: Mean over its training samples while the weights changed, without the penalty.
-        validation_loss: On held-back samples, None without them.
-        score: Likewise; larger is better.
-        learning_rate: Of its last step.
-        parameters: Numbers that the network would be stored with.
-        ranks: Of every tensorized layer, after the epoch's cuts.
-        cuts: Bonds whose rank fell.
-        memory_bytes: See `TrainingProgress`.
-        elapsed_s: Since the run began.
-    """
-
-    epoch: int
-    loss: float
-    validation_loss: float | None
-    score: float | None
-    learning_rate: float
-    parameters: int
-    ranks: Ranks
-    cuts: int
-    memory_bytes: int
-    elapsed_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +108,7 @@ class TrainingResult:
     """
 
     network: nn.Module
-    history: tuple[EpochFact, ...]
+    history: tuple[EpochRecord, ...]
     best_epoch: int
     score_name: str
     stopped: str | None

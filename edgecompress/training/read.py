@@ -201,11 +201,11 @@ def _build(factory: str) -> torch.nn.Module:
                 where="--model",
                 hint="the module is looked up in the current folder and in PYTHONPATH",
             ) from error
-        except Exception as error:
+        except Exception as error:  # the user's code may raise anything; interrupts pass
             raise _failed(f"importing {module_name}", error) from error
         try:
             network = make()
-        except Exception as error:
+        except Exception as error:  # as above: nothing is passed over, all of it is told
             raise _failed(f"{factory}()", error) from error
     if not isinstance(network, torch.nn.Module):
         raise UsageError(

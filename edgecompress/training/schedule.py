@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
+from dataclasses import replace
 from math import cos, pi
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
@@ -13,6 +14,9 @@ from edgecompress.core.training import TrainOptions
 from edgecompress.training.batches import derived_seed
 from edgecompress.training.distributed import is_spread
 from edgecompress.training.factorized.base import Factorization
+
+if TYPE_CHECKING:
+    from edgecompress.training.subspace_newton import SubspaceNewton
 
 MOMENTUM = 0.9
 """Source: Sutskever et al. 2013; the usual value for pictures (He et al. 2016, section 3.4)."""
@@ -71,7 +75,6 @@ def make_optimizer(network: nn.Module, options: TrainOptions) -> torch.optim.Opt
     """
     groups = parameter_groups(network, options.weight_decay)
     rate = options.rate
-    seed = derived_seed(options.seed, "directions", 0)
     match options.optimizer:
         case "adam":
             return torch.optim.Adam(groups, lr=rate, fused=_can_fuse(network))
@@ -83,16 +86,28 @@ def make_optimizer(network: nn.Module, options: TrainOptions) -> torch.optim.Opt
             fused = _can_fuse(network)
             return torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM, fused=fused)
         case "zeroth-order":
-            from edgecompress.training.subspace_newton import SubspaceNewton, SubspaceOptions
-
-            subspace = SubspaceOptions()
-            if options.precision is not None:
-                subspace = SubspaceOptions(smoothing=SMOOTHING_OF_CODES)
-            return SubspaceNewton(groups, lr=rate, options=subspace, seed=seed)
+            return subspace_newton(groups, options)
         case "spsa":
             from edgecompress.training.zeroth_order import ZerothOrder
 
+            seed = derived_seed(options.seed, "directions", 0)
             return ZerothOrder(groups, lr=rate, seed=seed)
+
+
+def subspace_newton(groups: Sequence[dict[str, Any]], options: TrainOptions) -> SubspaceNewton:
+    """With as many directions as suit the parameters and the batch, long enough to cross a code."""
+    from edgecompress.training.subspace_newton import (
+        SubspaceNewton,
+        SubspaceOptions,
+        directions_for,
+    )
+
+    count = sum(parameter.numel() for group in groups for parameter in group["params"])
+    subspace = SubspaceOptions(directions=directions_for(count, options.batch))
+    if options.precision is not None:
+        subspace = replace(subspace, smoothing=SMOOTHING_OF_CODES)
+    seed = derived_seed(options.seed, "directions", 0)
+    return SubspaceNewton(groups, lr=options.rate, options=subspace, seed=seed)
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from edgecompress.core.errors import ConfigurationInvalid, DataInvalid, UsageError
 from edgecompress.core.training import TrainOptions
+from edgecompress.core.training_report import EpochRecord
 from edgecompress.training.batches import Batches, TrainingData, hold_back
 from edgecompress.training.checkpoint import (
     State,
@@ -20,7 +20,7 @@ from edgecompress.training.checkpoint import (
     tensors_of,
 )
 from edgecompress.training.distributed import Team, in_parallel
-from edgecompress.training.progress import EpochFact, RunOptions
+from edgecompress.training.progress import RunOptions
 from edgecompress.training.schedule import Updater, make_optimizer
 from edgecompress.training.sharding import gathered, spread_dense, spread_state
 from edgecompress.training.signals import Pending
@@ -106,7 +106,7 @@ class Session:
     classes: int
     place: Place = field(default_factory=Place)
     best: Best = field(default_factory=Best)
-    history: list[EpochFact] = field(default_factory=list)
+    history: list[EpochRecord] = field(default_factory=list)
     outline: nn.Module | None = None
     pending: Pending = field(default_factory=Pending)
     heard: Tensor | None = None
@@ -162,14 +162,14 @@ class Session:
             "optimizer": gathered(self.optimizer.state_dict()),
             "adaptation": None if self.adaptation is None else self.adaptation.state_dict(),
             "streams": _streams(self.network),
-            "place": dataclasses.asdict(self.place),
+            "place": asdict(self.place),
             "best": {
                 "epoch": self.best.epoch,
                 "loss": self.best.loss,
                 "waited": self.best.waited,
                 "tensors": gathered(self.best.tensors),
             },
-            "history": [_plain(fact) for fact in self.history],
+            "history": [asdict(record) for record in self.history],
             "stopped": self.stopped,
         }
 
@@ -183,7 +183,7 @@ class Session:
         _set_streams(self.network, state["streams"])
         self.place = Place(**state["place"])
         self.best = Best(**{**state["best"], "tensors": copied(state["best"]["tensors"])})
-        self.history = [_fact(plain) for plain in state["history"]]
+        self.history = [EpochRecord(**plain) for plain in state["history"]]
         self.stopped = state["stopped"]
         self.wrap()
 
@@ -304,11 +304,3 @@ def _generators(network: nn.Module) -> dict[str, torch.Generator]:
         for key, value in vars(module).items()
         if isinstance(value, torch.Generator)
     }
-
-
-def _plain(fact: EpochFact) -> dict[str, Any]:
-    return dataclasses.asdict(fact)
-
-
-def _fact(plain: dict[str, Any]) -> EpochFact:
-    return EpochFact(**plain)

@@ -12,18 +12,24 @@ from torch import Tensor, nn
 
 from edgecompress.core.training import TrainOptions
 from edgecompress.training.batches import TrainingData
+from edgecompress.training.forward_memory import (
+    measure_blind_memory,
+    predict_blind_memory,
+    with_state,
+)
 from edgecompress.training.low_precision.apply import bake_precision
 from edgecompress.training.low_precision.optimizer import PreciseOptimizer
 from edgecompress.training.low_precision.storage import StoredBits, stored_bits
 from edgecompress.training.memory import (
-    Loss,
     MakeOptimizer,
     StepMemory,
     measure_memory,
     predict_memory,
 )
-from edgecompress.training.schedule import MOMENTUM, make_optimizer
+from edgecompress.training.schedule import MOMENTUM, make_optimizer, subspace_newton
+from edgecompress.training.subspace_newton import SubspaceNewton
 from edgecompress.training.tasks import objective
+from edgecompress.training.zeroth_order import ZerothOrder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,18 +67,13 @@ def step_accounts(
         on_account: Told how many sizes are done, and of how many, before the first and after each.
     """
     pair = _in_float(dense), _in_float(ours)
-    judge = objective(data.task)
-
-    def loss(network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-        return judge.loss(network(*batch[:-1]), batch[-1])
-
+    predicted_of, measured_of = _ways(data, options)
     accounts: list[StepAccount] = []
     on_account(0, len(batches))
     for size in batches:
         batch = _batch(data, size)
-        maker = _maker(options)
-        predicted = [_predicted(network, batch, loss, maker) for network in pair]
-        measured = [_measured(network, batch, loss, maker) for network in pair]
+        predicted = [_predicted(network, batch, predicted_of) for network in pair]
+        measured = [_measured(network, batch, measured_of) for network in pair]
         accounts.append(
             StepAccount(
                 batch=size,
@@ -97,24 +98,50 @@ def stored_account(network: nn.Module, data: TrainingData, options: TrainOptions
         objective(data.task).loss(trained(*given), wanted).backward()  # type: ignore[no-untyped-call]
         precise.step()
         updater = precise
+    if isinstance(updater, SubspaceNewton | ZerothOrder):
+        with_state(updater)
+        parts = stored_bits(trained, updater).parts
+        return StoredBits(tuple(part for part in parts if "gradients" not in part.name))
     return stored_bits(trained, updater)
 
 
+MemoryOf = Callable[[nn.Module, tuple[Tensor, ...]], StepMemory]
+
+
+def _ways(data: TrainingData, options: TrainOptions) -> tuple[MemoryOf, MemoryOf]:
+    """How a step is predicted, and how it is measured."""
+    if options.forward_only:
+        blind = _maker(options)
+        return (
+            lambda network, batch: predict_blind_memory(network, batch, data.task, blind),
+            lambda network, batch: measure_blind_memory(network, batch, data.task, blind),
+        )
+    judge, maker = objective(data.task), _maker(options)
+
+    def loss(network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        return judge.loss(network(*batch[:-1]), batch[-1])
+
+    return (
+        lambda network, batch: predict_memory(network, batch, loss, maker),
+        lambda network, batch: measure_memory(network, batch, loss, maker),
+    )
+
+
 def _predicted(
-    network: nn.Module, batch: tuple[Tensor, ...], loss: Loss, maker: MakeOptimizer
+    network: nn.Module, batch: tuple[Tensor, ...], memory_of: MemoryOf
 ) -> StepMemory | None:
     try:
-        return predict_memory(network, batch, loss, maker)
+        return memory_of(network, batch)
     except NotImplementedError:
         return None
 
 
 def _measured(
-    network: nn.Module, batch: tuple[Tensor, ...], loss: Loss, maker: MakeOptimizer
+    network: nn.Module, batch: tuple[Tensor, ...], memory_of: MemoryOf
 ) -> StepMemory | None:
     if any(parameter.is_meta for parameter in network.parameters()):
         return None
-    return measure_memory(network, batch, loss, maker)
+    return memory_of(network, batch)
 
 
 def _in_float(network: nn.Module) -> nn.Module:
@@ -137,6 +164,10 @@ def _maker(options: TrainOptions) -> MakeOptimizer:
     def make(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         rate = options.rate
         match options.optimizer:
+            case "zeroth-order":
+                return subspace_newton([{"params": list(parameters)}], options)
+            case "spsa":
+                return ZerothOrder(parameters, lr=rate)
             case "adamw":
                 return torch.optim.AdamW(parameters, lr=rate, foreach=False)
             case "sgd":

@@ -2,12 +2,15 @@
 
 The outputs, not only the loss, are seen at parameters perturbed along a few random directions. The
 loss is a known convex function of the outputs, so the best step within the span of the directions
-is a small linear system. In a subspace of P of n dimensions a step does what P / n of a
-Gauss-Newton step on all parameters would, whatever the conditioning; a gradient estimated from as
-many losses has n / P times its own size in noise.
+is a small linear system. Along an eigenvector of the curvature, of eigenvalue k, a step does in the
+mean the share m k / (1 + m k) of what a Gauss-Newton step on all parameters would, and m makes
+these shares add up to the number of directions. So many directions do more than as many steps of
+few: few hardly ever see the small eigenvalues. A gradient estimated from losses alone sees no
+curvature at all.
 
 Source: Levenberg 1944 and Marquardt 1963 (damping, and its change by the ratio of the decrease that
-was found to the one that was predicted); Schraudolph 2002 (curvature of a loss over outputs).
+was found to the one that was predicted); Schraudolph 2002 (curvature of a loss over outputs);
+arXiv 2006.10653 (2020; mean of a random projection).
 """
 
 from __future__ import annotations
@@ -33,6 +36,24 @@ DAMPING_RANGE = (1e-3, 1e3)
 """Of the damping: from a plain Gauss-Newton step to one of a thousandth. Source: a choice."""
 
 
+FEWEST, MOST = 48, 512
+"""Directions of a step. Source: a choice; the most bounds what the changed outputs take in memory.
+"""
+
+SHARE = 3
+"""One direction for so many parameters, and for so many samples of a batch.
+
+Source: measured: benchmarks/training/backprop_free.py (a third of the parameters, batches of 1024,
+against a ninth at the same cost). More directions than samples can tell apart fit the batch and
+not the data."""
+
+
+def directions_for(parameters: int, batch: int) -> int:
+    """How many directions suit a network of so many parameters and batches of so many samples."""
+    wanted = max(min(parameters, batch) // SHARE, FEWEST)
+    return max(min(wanted, parameters, MOST), 1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubspaceOptions:
     """How a step is found.
@@ -43,7 +64,7 @@ class SubspaceOptions:
         damping: Share of the mean curvature that is added to the curvature, at the start.
     """
 
-    directions: int = 48
+    directions: int = FEWEST
     smoothing: float = 1e-3
     damping: float = 0.1
 
@@ -100,13 +121,17 @@ class SubspaceNewton(torch.optim.Optimizer):
         Returns:
             The loss before the update, without the price.
         """
+        kept = [p.clone() for p in self._parameters()]
         start = self._outputs(closure)
         seeds = self._seeds()
-        kept = [p.clone() for p in self._parameters()]
         paid = _paid(price)
-        seen = [self._seen(closure, price, seed, kept) for seed in seeds]
-        changes = torch.stack([outputs - start for outputs, _, _ in seen]) / self.options.smoothing
+        changes = start.expand(len(seeds), *start.shape).clone()
+        seen = [
+            self._seen(closure, price, seed, kept, change)
+            for seed, change in zip(seeds, changes, strict=True)
+        ]
         before, slope, curvature = _system(start, changes, loss, total)
+        del changes  # before there is a second copy of all parameters
         if price is not None:
             slope, curvature = self._priced(slope, curvature, paid, seen)
         weights = _solved(curvature, slope, self.damping)
@@ -163,7 +188,8 @@ class SubspaceNewton(torch.optim.Optimizer):
         """One tensor for each parameter, of root mean square 1."""
         if seed is None:
             moves = [self.state[p]["last_step"] for p in self._parameters()]
-            square = sum(float(m.double().square().sum()) for m in moves)
+            norms = (torch.linalg.vector_norm(m, dtype=torch.float64) for m in moves)
+            square = sum(float(norm) ** 2 for norm in norms)
             scale = (square / sum(m.numel() for m in moves)) ** -0.5 if square else 1.0
             yield from (move * scale for move in moves)
             return
@@ -178,30 +204,31 @@ class SubspaceNewton(torch.optim.Optimizer):
         price: Callable[[], Tensor] | None,
         seed: int | None,
         kept: list[Tensor],
-    ) -> tuple[Tensor, float, float]:
-        """Outputs along a direction, and the price there and on the other side; parameters are as
-        before again."""
+        change: Tensor,
+    ) -> tuple[float, float]:
+        """The price along a direction and on the other side; how the outputs change is written
+        over what they were at the start. Parameters are as before again."""
         length = self.options.smoothing
         self._shift(seed, length)
-        outputs, above = self._outputs(closure), _paid(price)
+        torch.sub(self._outputs(closure), change, out=change).div_(length)
+        above, below = _paid(price), 0.0
         self._put(kept)
-        below = 0.0
         if price is not None:
             self._shift(seed, -length)
             below = _paid(price)
             self._put(kept)
-        return outputs, above, below
+        return above, below
 
     def _priced(
         self,
         slope: Tensor,
         curvature: Tensor,
         paid: float,
-        seen: list[tuple[Tensor, float, float]],
+        seen: list[tuple[float, float]],
     ) -> tuple[Tensor, Tensor]:
         """The system with the price's own slope, and its curvature where that is positive."""
         length = self.options.smoothing
-        sides = torch.tensor([(above, below) for _, above, below in seen], dtype=torch.float64)
+        sides = torch.tensor(seen, dtype=torch.float64)
         slopes = (sides[:, 0] - sides[:, 1]) / (2 * length)
         bent = (sides.sum(1) - 2 * paid) / length**2
         return slope + slopes, curvature + bent.clamp_min(0).diag()
@@ -255,9 +282,15 @@ def _system(
     """Loss, slope along each direction, and curvature between them, over all processes; the last
     two on the processor."""
     count = len(changes)
+    sums = system_sums(start, changes, loss)
+    sums = (sums if total is None else total(sums)).cpu()
+    return float(sums[0]), sums[1 : 1 + count], sums[1 + count :].reshape(count, count)
+
+
+def system_sums(start: Tensor, changes: Tensor, loss: OutputLoss) -> Tensor:
+    """Loss, slopes along so many changes of the outputs, and curvatures between them, in a row."""
+    count = len(changes)
     flat = changes.reshape(count, -1)
     curvature = flat @ loss.curved(start, changes).reshape(count, -1).T
     slope = flat @ loss.gradient(start).reshape(-1)
-    sums = torch.cat([loss.value(start).reshape(1), slope, curvature.reshape(-1)])
-    sums = (sums if total is None else total(sums)).cpu()
-    return float(sums[0]), sums[1 : 1 + count], sums[1 + count :].reshape(count, count)
+    return torch.cat([loss.value(start).reshape(1), slope, curvature.reshape(-1)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod, sqrt
 from typing import assert_never
@@ -29,6 +29,9 @@ from edgecompress.training.weighted import Place, Weighted, places, shortcuts_of
 
 AUTO, NONE = "auto", "none"
 POSITIONS = 1 << 12
+MOST_RANKS = 1 << 12
+"""Beyond it no common starting rank is looked for. Source: a choice, above what any layer of the
+architectures here has use for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,7 @@ def tensorize(
     *,
     generator: torch.Generator | None = None,
     pretrained: bool = False,
+    start_size: int | None = None,
 ) -> TensorizedReport:
     """Replace the layers of a network by tensorized ones, in place.
 
@@ -80,6 +84,9 @@ def tensorize(
         options: Which format and ranks; rules by the layer's name as in ``named_modules``.
         generator: Draws the factors. They get the variance that the layer's weight has.
         pretrained: Factors approximate the weights instead.
+        start_size: Parameters of the whole network to start with, where nobody named ranks: the
+            least common rank that gives as many; what has no more useful ranks gives less. None:
+            the formats' own start.
 
     Raises:
         ConfigurationInvalid: A rule matches no layer, or its regular expression is wrong.
@@ -88,13 +95,13 @@ def tensorize(
     found = places(module)
     check_rules([place.name for place in found], options.rules)
     facts: list[TensorizedFact | LeftDense] = []
+    common = None if start_size is None else _common_rank(module, found, options, start_size)
     for place in found:
         rule = rule_for([place.name], options.rules)
         reason = _stays(rule, options) or why_not(place, found)
         if reason is None and isinstance(place.module, nn.Linear | nn.Conv2d | nn.Embedding):
-            facts.append(
-                _tensorize(place, place.module, _Wish.of(rule, options), generator, pretrained)
-            )
+            wish = _Wish.of(rule, options, common)
+            facts.append(_tensorize(place, place.module, wish, generator, pretrained))
         else:
             facts.append(_left(place, reason or "not a layer that has factors"))
     shortcuts_off(module, {part for part in module.modules() if isinstance(part, TensorizedLayer)})
@@ -116,14 +123,17 @@ class _Wish:
     ranks: FixedRanks | ParameterRatio | None
     cores: int | None
     minimum_saving: float
+    common: int | None = None
 
     @classmethod
-    def of(cls, rule: LayerRule | None, options: TensorizeOptions) -> _Wish:
+    def of(
+        cls, rule: LayerRule | None, options: TensorizeOptions, common: int | None = None
+    ) -> _Wish:
         name, ranks = options.format, options.ranks
         if rule is not None:
             name = rule.format or name
             ranks = ranks if rule.ranks is None else FixedRanks(rule.ranks)
-        return cls(name, ranks, options.cores, options.minimum_saving)
+        return cls(name, ranks, options.cores, options.minimum_saving, common)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +153,36 @@ class _Form:
         """Of the factors, for many rows."""
         orders = self.kind.orders(self.folding, self.ranks, POSITIONS)
         return min(order.macs for order in orders if order.name != "rebuild")
+
+
+def _common_rank(
+    module: nn.Module, found: Sequence[Place], options: TensorizeOptions, size: int
+) -> int | None:
+    """The least starting rank of all bonds at which the network has so many parameters; the
+    largest that makes a difference where none gives as many."""
+    weights = {
+        place: rule
+        for place in found
+        for rule in (rule_for([place.name], options.rules),)
+        if _stays(rule, options) is None and why_not(place, found) is None
+    }
+    rest = sum(parameter.numel() for parameter in module.parameters())
+
+    def count(rank: int) -> int:
+        total = rest
+        for place, rule in weights.items():
+            if isinstance(place.module, nn.Linear | nn.Conv2d | nn.Embedding):
+                form = _choose(place.module, _Wish.of(rule, options, rank))
+                total += 0 if isinstance(form, str) else form.count - place.weight_count
+        return total
+
+    low, high = 1, 1
+    while count(high) < size and high < MOST_RANKS:
+        low, high = high + 1, 2 * high
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if count(middle) >= size else (middle + 1, high)
+    return low
 
 
 def _stays(rule: LayerRule | None, options: TensorizeOptions) -> str | None:
@@ -228,7 +268,7 @@ def _form(kind: type[Factorization], module: Weighted, wish: _Wish, limit: int) 
     forms = []
     for option in shapes:
         folding = kind.fold(option, wish.cores)
-        ranks = start_ranks(kind, folding, wish.ranks)
+        ranks = start_ranks(kind, folding, wish.ranks, wish.common)
         if wish.ranks is None and core_count(kind, folding, ranks) > limit:
             ranks = start_ranks(kind, folding, ParameterRatio(limit / folding.entries))
         forms.append(_Form(kind, folding, ranks))
@@ -246,7 +286,8 @@ def _filled(
         return form.kind.from_dense(weight, form.folding, form.ranks)
     device = None if weight.is_meta else weight.device
     made = form.kind(form.folding, form.ranks, dtype=weight.dtype, device=device)
-    made.reset(_spread(module), generator)
+    draw = made.reset_table if isinstance(module, nn.Embedding) else made.reset
+    draw(_spread(module), generator)
     return made
 
 

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,8 @@ def test_the_report_says_what_healing_did(healed: Path) -> None:
     assert f"held back: {before} -> {after}, same largest score on" in text
     assert "4 passes over 230 samples without labels" in text
     assert "1 + 3 passes" in told["settings"]["heal"]
+    assert told["versions"]["torch"] == version("torch")
+    assert f"torch {version('torch')}" in text
     plan = load_plan(healed / "a.plan.json")
     assert plan.heal is not None
     assert plan.heal.options == HealOptions(epochs=3, samples=256)

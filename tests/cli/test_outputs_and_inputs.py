@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from edgecompress.cli.entry import main
@@ -78,6 +79,75 @@ def test_an_output_that_is_an_input_is_refused_even_with_force(
         assert report.read_bytes() == before
 
 
+@pytest.fixture
+def parted(sample_models: Path, tmp_path: Path) -> Path:
+    """A model whose tensors lie in files beside it, under names that reports could have."""
+    proto = onnx.load(sample_models / "digits_cnn.onnx")
+    weights = [tensor for tensor in proto.graph.initializer if tensor.data_type == 1]
+    for place, tensor in enumerate(weights):
+        name = f"part{place}.json"
+        (tmp_path / name).write_bytes(onnx.numpy_helper.to_array(tensor).tobytes())
+        onnx.external_data_helper.set_external_data(tensor, name)
+        tensor.ClearField("raw_data")
+        tensor.ClearField("float_data")
+    assert len(weights) > 1
+    path = tmp_path / "parted.onnx"
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("command", ["compress", "decompose", "quantize"])
+@pytest.mark.parametrize("option", ["-o", "--save-plan", "--report"])
+def test_data_beside_a_model_are_inputs_as_well(
+    command: str, option: str, parted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = tmp_path / "part1.json"
+    before = part.read_bytes()
+    given = (option, part) if option == "-o" else (option, part, "-o", tmp_path / "new.onnx")
+    said = refused(capsys, command, parted, *given, "--force")
+    what = NEVER if option == "-o" else "would overwrite another file of this run"
+    assert said == f"error: {part}: {what}"
+    assert part.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("inspect", "MODEL"),
+        ("evaluate", "sample.onnx", "--reference", "MODEL", "--data", "random:0"),
+        ("evaluate", "MODEL", "--data", "random:0"),
+        ("estimate-latency", "MODEL", "--target", "cortex-m7"),
+        ("explore", "MODEL", "--target", "systolic-ws-32"),
+        ("simulate", "MODEL", "--target", "systolic-ws-32"),
+        ("rtl", "MODEL", "--target", "systolic-ws-32", "-o", "rtl"),
+        ("targets", "calibrate", "cortex-m7", "--measurements", "t.csv", "--model", "MODEL"),
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_reports_take_the_place_of_no_data_beside_a_model(
+    arguments: tuple[str, ...],
+    parted: Path,
+    sample_models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(sample_models / "digits_cnn.onnx", "sample.onnx")
+    given = [str(parted) if part == "MODEL" else part for part in arguments]
+    part = tmp_path / "part1.json"
+    said = refused(capsys, *given, "--report", part)
+    assert said == f"error: {part}: would overwrite another file of this run"
+
+
+def test_in_python_data_beside_a_model_are_inputs_as_well(parted: Path, tmp_path: Path) -> None:
+    from edgecompress import quantize
+    from edgecompress.core.options import QuantizeOptions
+
+    with pytest.raises(InputOutputFailed, match=NEVER):
+        quantize(parted, tmp_path / "part1.json", QuantizeOptions(), force=True)
+
+
 def test_labels_beside_images_are_inputs_as_well(tmp_path: Path) -> None:
     images, labels = tmp_path / "t-images-idx3-ubyte", tmp_path / "t-labels-idx1-ubyte"
     for path in (images, labels):
@@ -118,6 +188,7 @@ def test_a_checkpoint_takes_the_place_of_nothing_else(tmp_path: Path) -> None:
         (("--resume",), 2, "--resume needs --checkpoint"),
         (("--fixed-ranks", "--target-params", "3x"), 2, "ranks are fixed"),
         (("--device", "tpu"), 2, "--device: unknown device 'tpu'"),
+        (("--input-shape", "foo"), 2, "'foo' is not of the form NAME=1,3,224,224"),
         (("-o", "data.npz"), 8, "the output exists"),
         (("--checkpoint", "data.npz"), 8, "would overwrite another file of this run"),
     ],

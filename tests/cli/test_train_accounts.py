@@ -43,6 +43,41 @@ def test_a_step_has_no_more_samples_than_there_are(
     assert "accounting for memory" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "copies", "moments"), [("zeroth-order", 1, 1), ("spsa", 3, 2)]
+)
+def test_a_step_without_back_propagation_is_accounted_for(
+    tmp_path: Path, optimizer: str, copies: int, moments: int
+) -> None:
+    store(tmp_path, np.arange(30) % 2)
+    more = ("--optimizer", optimizer, "--report", str(tmp_path / "r.txt"))
+    assert train(tmp_path, "--arch", "mlp", "--epochs", "1", "--batch", "20", *more) == 0
+    found = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    learned = found["training_samples"]
+    assert [memory["batch"] for memory in found["memory"]] == sorted({1, 16, 20, learned})
+    for memory in found["memory"]:
+        rows = {row["name"]: row for row in memory["rows"]}
+        assert "gradients" not in rows
+        for side, count in (
+            ("dense", found["parameters_dense"]),
+            ("ours", found["parameters_end"]),
+        ):
+            for kind in ("bytes", "measured_bytes"):
+                sizes = {name: row[f"{side}_{kind}"] for name, row in rows.items()}
+                # Float32, of as many numbers as there are parameters.
+                assert sizes["perturbed copies"] == 4 * copies * count
+                assert sizes["optimizer state"] == 4 * moments * count
+                assert sizes["model"] == 4 * (1 + copies + moments) * count
+                left = sizes["total"] - sizes["model"] - sizes["activations"]
+                assert sizes["outputs"] == left
+            assert rows["peak"][f"{side}_bytes"] == pytest.approx(
+                rows["peak"][f"{side}_measured_bytes"], rel=0.05
+            )
+    text = (tmp_path / "r.txt").read_text(encoding="utf-8")
+    assert "total: parameters, perturbed copies, optimizer state, outputs and the" in text
+    assert "there is no backward pass" in text
+
+
 def test_a_network_that_did_not_learn_is_reported(tmp_path: Path) -> None:
     store(tmp_path, np.arange(200) % 2)
     more = ("--arch", "mlp", "--epochs", "1", "--learning-rate", "1e-12", "--validation", "0.5")

@@ -13,7 +13,9 @@ from training_cases import clusters, tensor_train_network
 
 from edgecompress.core.arrays import Array
 from edgecompress.core.errors import ConfigurationInvalid
+from edgecompress.core.grids import GRIDS
 from edgecompress.core.training import PrecisionOptions, TrainOptions
+from edgecompress.quantizers._exact import exact_rows
 from edgecompress.training.factorized import format_names, load_format
 from edgecompress.training.factorized.folding import Folding
 from edgecompress.training.layers import TensorizedConv2d, TensorizedEmbedding, TensorizedLinear
@@ -32,6 +34,7 @@ from edgecompress.training.low_precision.rounding import (
     largest_code,
     stream,
 )
+from edgecompress.training.plain import plain_network
 from edgecompress.training.progress import RunOptions, TrainingProgress
 
 OPTIONS = PrecisionOptions()
@@ -84,20 +87,23 @@ def coded(values: Array, bits: int) -> Codes:
 
 
 def factor(values: Array, bits: int) -> Codes:
-    """The grid of the widest, half and quarter reach with the least square error."""
-    widest = coded(values, bits)
-    limit = 2 ** (bits - 1) - 1
-    tries = [widest]
-    for exponent in (widest.exponent - 1, widest.exponent - 2):
-        codes = np.rint(values.astype(np.float64) / 2.0**exponent).clip(-limit, limit)
-        tries.append(Codes(codes.astype(np.int64), exponent))
+    """The grid of the widest, half and quarter reach with the least square error: odd codes of 3
+    and 4 bits, to 7 and to 15; whole codes of more, to 15, 31, 63 and 127."""
+    limit = {3: 7, 4: 15, 5: 15, 6: 31, 7: 63, 8: 127}[bits]
+    widest = int(np.ceil(np.log2(np.abs(values).max().astype(np.float64) / limit)))
+    tries = []
+    for exponent in (widest, widest - 1, widest - 2):
+        units = values.astype(np.float64) / 2.0**exponent
+        codes = 2 * np.floor(units / 2) + 1 if bits < 5 else np.rint(units)
+        tries.append(Codes(codes.clip(-limit, limit).astype(np.int64), exponent))
     return min(tries, key=lambda t: float(np.square(t.values - values).sum()))
 
 
 def passed(wide: Codes, core: Tensor, rounded: Codes, bits: int) -> Codes:
     """The gradient of a factor without what would move a value that was cut off further out."""
     values = core.detach().double().numpy().reshape(wide.codes.shape)
-    inside = np.abs(values) <= (2 ** (bits - 1) - 0.5) * 2.0**rounded.exponent
+    end = {3: 8, 4: 16, 8: 127.5}[bits]
+    inside = np.abs(values) <= end * 2.0**rounded.exponent
     return Codes(np.where(inside | (wide.codes * values > 0), wide.codes, 0), wide.exponent)
 
 
@@ -176,22 +182,27 @@ def test_tensor_train_is_integer_true(factor_bits: int) -> None:
         agrees(core.grad.reshape(gradient.codes.shape), gradient)  # type: ignore[union-attr]
 
 
-def test_two_core_matrix_train_is_integer_true() -> None:
-    """Truth: the sum of two Kronecker products by hand on int64 codes; last core first."""
-    _, layer = precise(linear("ttm", Folding(rows=(6, 2), columns=(3, 5)), (2,)))
+@pytest.mark.parametrize("bits", [8, 4])
+def test_two_core_matrix_train_is_integer_true(bits: int) -> None:
+    """Truth: the sum of two Kronecker products by hand on int64 codes; last core first. A single
+    core is no product of cores: beside activations of 4 bits it keeps its codes to 15."""
+    options = PrecisionOptions(activation_bits=bits)
+    _, layer = precise(linear("ttm", Folding(rows=(6, 2), columns=(3, 5)), (2,)), options)
+    with torch.no_grad():
+        layer.bias.mul_(4)  # type: ignore[union-attr]
     x, dy = numbers((7, 15), 1).requires_grad_(), numbers((7, 12), 2, 1e-2)
     y = layer(x)
     y.backward(dy)
 
     first, last = (factor(core.detach().numpy(), 4) for core in layer.factorization.cores)
     grids = (first, last)
-    first = narrowed(Codes(first.codes[0], first.exponent), 8)  # (j1, i1, r)
-    last = narrowed(Codes(last.codes[..., 0], last.exponent), 8)  # (r, j2, i2)
-    xq = coded(x.detach().numpy().reshape(7, 3, 5), 8)
-    inner = narrowed(product("bik,rjk->birj", xq, last), 8)
-    bias = coded(layer.bias.detach().numpy().reshape(6, 2), 8)  # type: ignore[union-attr]
+    first = narrowed(Codes(first.codes[0], first.exponent), max(bits, 5))  # (j1, i1, r)
+    last = narrowed(Codes(last.codes[..., 0], last.exponent), max(bits, 5))  # (r, j2, i2)
+    xq = coded(x.detach().numpy().reshape(7, 3, 5), bits)
+    inner = narrowed(product("bik,rjk->birj", xq, last), bits)
+    bias = coded(layer.bias.detach().numpy().reshape(6, 2), bits)  # type: ignore[union-attr]
     wide = with_bias(product("birj,oir->boj", inner, first), bias)
-    wanted = narrowed(wide, 8)
+    wanted = narrowed(wide, bits)
     agrees(y, Codes(wanted.codes.reshape(7, 12), wanted.exponent))
 
     dq = coded(dy.numpy().reshape(7, 6, 2), 16)
@@ -274,6 +285,71 @@ def test_baked_network_has_the_values_of_the_codes() -> None:
     agrees(network[1].weight, head)
 
 
+@pytest.mark.parametrize(
+    ("bits", "grid"), [(3, "3"), (4, "4"), (5, "8"), (6, "8"), (7, "8"), (8, "8")]
+)
+@pytest.mark.parametrize(("name", "shape"), [("ttm", (24, 30)), ("tucker", (8, 8, 3, 3))])
+def test_written_factors_are_on_the_grid_of_packing(
+    name: str, shape: tuple[int, ...], bits: int, grid: str
+) -> None:
+    """Truth: code times scale, found by the quantizer that knows nothing of training; at full rank
+    too, where a product would take less."""
+    kind = load_format(name)
+    part = kind(kind.fold(shape), kind.max_ranks(kind.fold(shape)))
+    part.reset(0.3, torch.Generator().manual_seed(1))
+    layer = TensorizedLinear(part) if len(shape) == 2 else TensorizedConv2d(part)
+    network = nn.Sequential(layer)
+    apply_precision(network, PrecisionOptions(factor_bits=bits), seed=0)
+    assert bake_precision(network) == 1
+    weights = [p.detach().numpy() for p in plain_network(network, merged=False).parameters()]
+    assert sum(weight.size for weight in weights) == part.count
+    for weight in weights:
+        rows = weight.reshape(1, len(weight), -1)
+        found = exact_rows(rows, GRIDS[grid], per_channel=False)
+        assert found is not None
+        np.testing.assert_array_equal(found.rows.to_dense(), rows)
+
+
+def test_odd_codes_stay_what_they_are() -> None:
+    """Also where the large codes are not in use: another grid would hold none of them."""
+    for codes in ([1, -1, 1], [3, -1, 1], [5, -3, 1], [15, -1, 7], [9, 9, -9]):
+        values = torch.tensor(codes) * 2.0**-5
+        assert torch.equal(Rounder(4, factors=True)(values), values)
+        noisy = Rounder(4, stream(0, "x"), factors=True)
+        assert torch.equal(noisy(values), values)
+        assert Rounder(4, factors=True).holds(values)
+    assert not Rounder(4, factors=True).holds(torch.tensor([2.0, 1.0]))
+    assert not Rounder(4, factors=True).holds(torch.tensor([17.0, 1.0]))
+    assert not Rounder(4, factors=True).holds(torch.tensor([0.0, 1.0]))
+
+
+@pytest.mark.parametrize("bits", [3, 4])
+def test_odd_codes_are_the_nearest(bits: int) -> None:
+    """Truth: all codes of the grid, the distances by numpy."""
+    values = numbers((500,), 3, 6.0)
+    found = Rounder(bits, factors=True).at(values, 0).numpy()
+    codes = GRIDS[str(bits)].codes.astype(np.float64)
+    distances = np.abs(values.double().numpy()[:, None] - codes)
+    np.testing.assert_array_equal(found, codes[distances.argmin(axis=1)])
+
+
+def test_stochastic_rounding_to_odd_codes_is_exact_in_the_mean() -> None:
+    """Truth: as for whole codes, steps twice as large; a zero becomes half a step either way."""
+    values = torch.tensor([0.0, 0.3, -1.7, 3.0, 14.99, -15.0]).repeat(20000, 1)
+    found = Rounder(4, stream(1, "x"), factors=True).at(values, 0)
+    assert ((found.abs() % 2) == 1).all()
+    assert ((found - values).abs() <= 2).all()
+    torch.testing.assert_close(found.mean(0), values[0], rtol=0, atol=5 / 20000**0.5)
+
+
+def test_all_zero_factors_have_a_scale_of_zero() -> None:
+    for bits in (3, 4, 8):
+        assert not Rounder(bits, factors=True)(torch.zeros(2, 3)).any()
+        assert not Rounder(bits, stream(0, "x"), factors=True)(torch.zeros(2, 3)).any()
+        assert Rounder(bits, factors=True).holds(torch.zeros(2, 3))
+    assert not Rounder(4, factors=True)(torch.zeros(0, 3)).numel()
+
+
 def test_evaluation_keeps_the_grid_of_training() -> None:
     """What a sample gives does not depend on its batch; no gradient where it is cut off."""
     network, layer = precise(linear("tt", Folding((3, 4), (5, 6)), (4, 7, 3)))
@@ -353,9 +429,9 @@ def test_a_factor_that_was_cut_off_comes_back() -> None:
     """Many small values and one large: the grid is finer than the large one, whose gradient passes
     only where descent makes it smaller."""
     values = torch.cat([numbers((200,), 0, 0.1), torch.tensor([1.2, -1.2])]).requires_grad_()
-    factors, plain = Rounder(4, saturating=True), Rounder(32)
+    factors, plain = Rounder(4, factors=True), Rounder(32)
     rounded = Round.apply(values, None, factors, plain, torch.float32)
-    assert rounded[-2:].tolist() == [7 * 2.0**-3, -7 * 2.0**-3]
+    assert rounded[-2:].tolist() == [15 * 2.0**-4, -15 * 2.0**-4]
     for out, back in ((-1.0, 1.0), (1.0, -1.0)):
         (gradient,) = torch.autograd.grad(
             rounded, values, torch.full((202,), back), retain_graph=True
@@ -396,7 +472,7 @@ def test_same_padding_of_an_even_kernel() -> None:
     network = nn.Sequential(layer)
     x = numbers((2, 2, 5, 6), 1)
     with torch.no_grad():
-        layer.weight.copy_(Rounder(4)(layer.weight))
+        layer.weight.copy_(Rounder(4, factors=True)(layer.weight))
     wanted = layer(x)
     apply_precision(network, PrecisionOptions(activation_bits=16), seed=0)
     assert (network(x) - wanted).norm() < 1e-3 * wanted.norm()
@@ -407,10 +483,10 @@ def test_factors_can_be_narrowed_during_a_run() -> None:
     assert use_factor_bits(network, 8) == 1
     x = numbers((4, 30), 1)
     wide = network(x)
-    assert len(layer.factorization.factors()[1].unique()) > 15
+    assert len(layer.factorization.factors()[1].unique()) > 16
     assert use_factor_bits(network, 4) == 1
     assert not torch.equal(network(x), wide)
-    assert len(layer.factorization.factors()[1].unique()) <= 15
+    assert len(layer.factorization.factors()[1].unique()) <= 16
     with pytest.raises(ConfigurationInvalid, match="factor_bits is 9"):
         use_factor_bits(network, 9)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -39,7 +40,7 @@ class Net(nn.Module):
 OPERATORS = {
     *("Conv", "Gemm", "MatMul", "Gather", "Reshape", "Transpose", "Add", "Sub", "Mul", "Div"),
     *("Mod", "Relu", "Flatten", "Cast", "Less", "Equal", "And", "Not", "Unsqueeze", "Shape"),
-    *("Concat", "Where", "Max", "Squeeze", "Constant", "Slice", "Identity"),
+    *("GreaterOrEqual", "Concat", "Where", "Max", "Squeeze", "Constant", "Slice", "Identity"),
 }
 
 
@@ -155,3 +156,47 @@ def test_a_shared_layer_stays_shared() -> None:
     plain = plain_network(net)
     assert plain[0] is plain[1]
     assert plain[0] is not net[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "used"), [*((name, 1000) for name in format_names()), ("ttm", 1001)]
+)
+def test_a_written_table_answers_and_refuses_as_a_dense_one(name: str, used: int) -> None:
+    """Truth: onnxruntime with the dense table, which counts negative indices from the end. With
+    1,000 rows in use the factors have one to spare."""
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    from edgecompress.training.export import export_trained
+
+    kind = load_format(name)
+    folding = kind.fold((7 * 11 * 13, 24), 6)
+    made = kind(folding, tuple(min(2, most) for most in kind.max_ranks(folding)))
+    made.reset(0.5, generator())
+    layer = TensorizedEmbedding(made, used, padding_idx=3)
+    written = plain_network(layer)
+    assert isinstance(written, Table)
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]>\n'
+        "g (int64[N, 1] rows) => (float[N, 1, 24] y) { y = Gather(w, rows) }"
+    )
+    weight = layer.to_dense().weight.detach().numpy()
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    files = (
+        model.SerializeToString(),
+        export_trained(written, {"rows": np.zeros((2, 1), np.int64)}, where="test"),
+    )
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    sessions = [
+        runtime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        for file in files
+    ]
+    rows = {"rows": np.arange(-used, used)[:, None]}
+    expected, found = (session.run(None, rows)[0] for session in sessions)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    for wrong in (used, 1001, 1002, 10**6, 2**40, -used - 1, -1002, -(2**40), 2**63 - 1, -(2**63)):
+        for session in sessions:
+            with pytest.raises(Exception, match="out of data bounds"):
+                session.run(None, {"rows": np.array([[0], [wrong]])})
+    for wrong in (used, 1001, -1):
+        with pytest.raises(IndexError):
+            written(torch.tensor([0, wrong]))

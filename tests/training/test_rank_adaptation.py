@@ -1,14 +1,15 @@
 """Ranks of whole networks: found, driven to a target, resumed, and never dead."""
 
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from edgecompress.core.training import AdaptationOptions
+from edgecompress.core.training import AdaptationOptions, Inference
 from edgecompress.training.adaptation import RankAdaptation, RankChange
 from edgecompress.training.adaptation.importance import EVERY, RankImportance
 from edgecompress.training.factorized import format_names, load_format
@@ -175,10 +176,13 @@ def test_changes_are_told_and_add_up() -> None:
     assert known == {name: part.ranks for name, part in run.adaptation.layers}
 
 
+@pytest.mark.parametrize("goal", ["target_params", "loss_tolerance"])
 @pytest.mark.parametrize("inference", ["map", "bayesian"])
-def test_resumed_run_ends_with_the_same_bits(inference: str) -> None:
-    options = AdaptationOptions(target_params=400, warm_up=(0.0, 0.3), settle=0.8)
-    options = replace(options, inference=inference)  # type: ignore[arg-type]
+def test_resumed_run_ends_with_the_same_bits(inference: Inference, goal: str) -> None:
+    aims: dict[str, Any] = {"target_params": 400, "loss_tolerance": 0.05}
+    options = AdaptationOptions(
+        warm_up=(0.0, 0.3), settle=0.8, inference=inference, **{goal: aims[goal]}
+    )
     torch.manual_seed(1)
     whole = Training.of(classifier("tt"), options, 6)
     for number in range(3):
@@ -218,7 +222,7 @@ def test_bayesian_form_trains_deviations_and_cuts_them_along() -> None:
         assert [tuple(p.shape) for p in sampled.parameters()] == [
             tuple(c.shape) for c in part.cores
         ]
-    assert accuracy(network) > 0.9
+    assert accuracy(network) > 0.8  # four classes
 
 
 def test_pretrained_network_falls_from_its_decomposition() -> None:
@@ -248,15 +252,43 @@ def test_no_layer_dies_however_hard_the_penalty_presses(floor: int) -> None:
         assert all(core.isfinite().all() for core in part.cores)
 
 
-def test_tolerance_alone_lets_ranks_fall_without_losing_the_network() -> None:
+@pytest.mark.parametrize("format_name", ["ttm", "cp", "tucker"])
+def test_tolerance_alone_decides_how_far_ranks_fall(format_name: str) -> None:
+    left, learned = {}, {}
+    for tolerance in (0.0, 3.0):
+        network = classifier(format_name)
+        start = sum(p.numel() for p in network.parameters())
+        run = Training.of(network, AdaptationOptions(loss_tolerance=tolerance), 20)
+        for number in range(20):
+            run.epoch(number)
+        left[tolerance] = run.adaptation.parameter_count() / start
+        learned[tolerance] = accuracy(network)
+    assert left[3.0] < 0.7
+    assert left[3.0] < left[0.0]
+    assert learned[0.0] > 0.85
+
+
+def test_what_was_trimmed_comes_back_when_the_loss_does_not() -> None:
     network = classifier("tt")
-    start = sum(p.numel() for p in network.parameters())
-    options = AdaptationOptions(strength=0.3, loss_tolerance=0.2, warm_up=(0.0, 0.2), settle=0.9)
-    run = Training.of(network, options, 20)
-    for number in range(20):
-        run.epoch(number)
-    assert sum(p.numel() for p in network.parameters()) < start
-    assert accuracy(network) > 0.9
+    run = Training.of(network, AdaptationOptions(loss_tolerance=0.1, warm_up=(0.0, 0.1)), 10)
+    run.epoch(0)
+    full = {name: part.ranks for name, part in run.adaptation.layers}
+    adaptation, optimizer = run.adaptation, run.optimizer
+    weights = [part.dense().detach().clone() for _, part in adaptation.layers]
+    memory = [len(optimizer.state[p]) for p in network.parameters()]
+    adaptation.end_epoch(1, optimizer, loss=0.1)
+    assert {name: part.ranks for name, part in adaptation.layers} != full
+    adaptation.end_epoch(2, optimizer, loss=9.0)
+    changes = adaptation.end_epoch(3, optimizer, loss=9.0)
+    assert {name: part.ranks for name, part in adaptation.layers} == full
+    assert {change.layer: change.after for change in changes}.items() <= full.items()
+    for (_, part), weight in zip(adaptation.layers, weights, strict=True):
+        torch.testing.assert_close(part.dense(), weight, rtol=0, atol=1e-5)
+    for parameter, entries in zip(network.parameters(), memory, strict=True):
+        state = optimizer.state[parameter]
+        assert len(state) == entries
+        assert state["exp_avg_sq"].shape == parameter.shape
+    run.epoch(4)  # and training goes on
 
 
 def test_importance_is_the_squared_change_without_an_index() -> None:

@@ -5,8 +5,8 @@ from math import prod
 
 import pytest
 
-from edgecompress.core.training import AdaptationOptions
-from edgecompress.training.adaptation.controller import GROWTH_TO_SIZE, RETREAT, Controller
+from edgecompress.core.training import TO_LOSS, TO_SIZE, AdaptationOptions
+from edgecompress.training.adaptation.controller import FALL, GROWTH, RETREAT, Controller
 from edgecompress.training.adaptation.trimming import Spectra, trimmed
 from edgecompress.training.factorized.folding import Folding
 from edgecompress.training.factorized.tt import TensorTrain
@@ -30,6 +30,13 @@ def test_weight_ramps_up_and_ends_when_ranks_settle() -> None:
     assert [controller.weight(p) for p in progress] == pytest.approx(expected)
 
 
+def test_schedule_follows_the_goal_unless_it_is_given() -> None:
+    assert AdaptationOptions(target_params=5).schedule == TO_SIZE
+    assert AdaptationOptions(loss_tolerance=0.1).schedule == TO_LOSS
+    given = AdaptationOptions(target_params=5, warm_up=(0.3, 0.4), settle=0.9).schedule
+    assert (given.begin, given.whole, given.settle) == (0.3, 0.4, 0.9)
+
+
 def test_ceiling_falls_from_the_start_to_the_target_by_the_time_ranks_settle() -> None:
     options = AdaptationOptions(target_params=100, warm_up=(0.2, 0.4), settle=0.8)
     controller = Controller(options)
@@ -48,27 +55,62 @@ def test_strength_grows_to_the_target_and_retreats_from_there() -> None:
     for progress in (0.1, 0.3, 0.4, 0.7):
         controller.observe(progress, 1000, 1.0)
     # However many looks: the stated factor from the first moment to the last.
-    assert controller.state.strength == pytest.approx(GROWTH_TO_SIZE)
+    assert controller.state.strength == pytest.approx(GROWTH)
     controller.observe(0.7, 100, 1.0)
-    assert controller.state.strength == pytest.approx(GROWTH_TO_SIZE * RETREAT)
+    assert controller.state.strength == pytest.approx(GROWTH * RETREAT)
     for _ in range(100):
         controller.observe(0.7, 90, 1.0)
     assert controller.state.strength == pytest.approx(1e-3)  # the stated range
 
 
 def test_tolerance_retreats_while_the_loss_is_out_of_bounds() -> None:
-    controller = Controller(AdaptationOptions(strength=1.0, loss_tolerance=0.1, warm_up=(0, 0.5)))
+    controller = Controller(
+        AdaptationOptions(strength=1.0, loss_tolerance=0.1, warm_up=(0, 0.5), settle=0.75)
+    )
     controller.observe(0.1, 1000, 1.0)
     grown = controller.state.strength
     assert grown > 1
     controller.observe(0.2, 1000, 1.09)
-    assert controller.in_bounds
+    assert controller.state.in_bounds
     assert controller.state.strength > grown
     before = controller.state.strength
     controller.observe(0.3, 1000, 1.11)
-    assert not controller.in_bounds
+    assert not controller.state.in_bounds
     assert controller.state.strength < before
     assert controller.ceiling(0.5) is None
+
+
+def test_a_loss_in_bounds_lets_parameters_fall_by_the_same_factor_however_many_looks() -> None:
+    options = AdaptationOptions(loss_tolerance=0.1, warm_up=(0.2, 0.4), settle=0.8)
+    for looks in (6, 12, 60):
+        controller, parameters = Controller(options), 1e12
+        for look in range(looks):  # the last look lets nothing go
+            progress = 0.2 + 0.6 * look / (looks - 1) * (1 - 1e-9)
+            controller.observe(progress, int(parameters), 1.0)
+            parameters = controller.ceiling(progress) or parameters
+        assert parameters == pytest.approx(1e12 / FALL, rel=1e-6)
+
+
+def test_after_a_loss_out_of_bounds_parameters_fall_half_as_fast() -> None:
+    options = AdaptationOptions(loss_tolerance=0.1, warm_up=(0.0, 0.1), settle=1.0)
+    controller = Controller(options)
+    controller.observe(0.1, 10**9, 1.0)
+    assert controller.ceiling(0.1) == pytest.approx(1e9 * FALL**-0.1, rel=1e-6)
+    controller.observe(0.2, 10**9, 1.2)
+    assert controller.ceiling(0.2) is None
+    controller.observe(0.3, 10**9, 1.05)
+    assert controller.ceiling(0.3) == pytest.approx(1e9 * FALL**-0.05, rel=1e-6)
+
+
+def test_a_loss_that_stays_out_of_bounds_takes_the_last_cut_back() -> None:
+    options = AdaptationOptions(loss_tolerance=0.1, warm_up=(0.0, 0.1), settle=0.9)
+    controller = Controller(options)
+    taken = []
+    for progress, loss in ((0.1, 1.0), (0.2, 1.2), (0.3, 1.2), (0.4, 1.0), (0.9, 1.2)):
+        controller.observe(progress, 100, loss)
+        taken.append(controller.takes_back(progress))
+    # Twice in a row, or once at the end.
+    assert taken == [False, False, True, False, True]
 
 
 def test_both_limits_follow_the_larger_relative_gap() -> None:

@@ -130,6 +130,11 @@ def test_categories_follow_a_power_law_and_stay_in_range() -> None:
     assert (counts > 0).all()
 
 
+def test_tables_are_those_of_the_published_recommender() -> None:
+    """Hawkins et al. 2022: 4,248,739,968 parameters in the five tables at width 128."""
+    assert sum(CRITEO_KAGGLE_LARGEST) * 128 == 4_248_739_968
+
+
 def test_same_seed_same_clicks() -> None:
     one, other = (small_truth(4).draw(50, torch.Generator().manual_seed(9)) for _ in range(2))
     assert torch.equal(one.clicks, other.clicks)

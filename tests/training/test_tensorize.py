@@ -209,6 +209,31 @@ def test_the_automatic_choice() -> None:
     assert all(fact.count < 0.9 * fact.dense_count for fact in chosen.values())
 
 
+@pytest.mark.parametrize("name", format_names())
+@pytest.mark.parametrize("size", [15_000, 27_136, 60_000])
+def test_a_start_size_is_reached_by_the_least_common_rank(name: str, size: int) -> None:
+    def count(net: nn.Module) -> int:
+        return sum(p.numel() for p in net.parameters())
+
+    net = mlp()
+    tensorize(net, TensorizeOptions(format=name, minimum_saving=-10.0), start_size=size)
+    rank = max(max(part.ranks) for _, part in factorizations(net))
+    lower = mlp()
+    options = TensorizeOptions(format=name, ranks=FixedRanks((rank - 1,)), minimum_saving=-10.0)
+    tensorize(lower, options)
+    assert count(lower) < size <= count(net)
+
+
+def test_a_start_size_yields_to_named_ranks_and_to_what_is_useful() -> None:
+    named, free = mlp(), mlp()
+    rules = (LayerRule(match="0", ranks=(3,)),)
+    tensorize(named, TensorizeOptions(format="ttm", rules=rules), start_size=27_136)
+    assert next(part.ranks for _, part in factorizations(named)) == (3,)
+    # More than there is: each layer as large as still saves its tenth.
+    report = tensorize(free, TensorizeOptions(format="ttm"), start_size=10**9)
+    assert all(fact.count <= 0.9 * fact.dense_count for fact in report.tensorized)
+
+
 def test_a_table_of_a_prime_number_of_rows_gets_spare_ones() -> None:
     net = nn.ModuleDict({"table": nn.Embedding(10_007, 32)})
     report = tensorize(net, TensorizeOptions(format="tt", ranks=FixedRanks((8,))))

@@ -9,10 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgecompress.core.training import TrainOptions
+from edgecompress.core.training import PrecisionOptions, TrainOptions
 from edgecompress.training.batches import TrainingData
+from edgecompress.training.forward_memory import measure_blind_memory, predict_blind_memory
+from edgecompress.training.low_precision import apply_precision
 from edgecompress.training.memory import StepMemory, measure_memory, predict_memory
-from edgecompress.training.step_accounts import step_accounts
+from edgecompress.training.step_accounts import step_accounts, stored_account
+from edgecompress.training.subspace_newton import SubspaceNewton, SubspaceOptions
+from edgecompress.training.zeroth_order import ZerothOrder, ZerothOrderOptions
 
 BATCH, INPUTS, HIDDEN, CLASSES = 8, 12, 20, 3
 FLOAT_BYTES = 4
@@ -135,3 +139,96 @@ def test_accounts_say_how_far_they_are() -> None:
     )
     assert [account.batch for account in accounts] == [1, 3]
     assert told == [(0, 2), (1, 2), (2, 2)]
+
+
+DIRECTIONS = 5
+PARAMETERS = INPUTS * HIDDEN + HIDDEN + HIDDEN * CLASSES + CLASSES
+
+
+def _subspace(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return SubspaceNewton(parameters, options=SubspaceOptions(directions=DIRECTIONS))
+
+
+def _spsa(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return ZerothOrder(parameters, options=ZerothOrderOptions(directions=DIRECTIONS))
+
+
+@pytest.mark.parametrize("memory_of", [predict_blind_memory, measure_blind_memory])
+def test_a_subspace_step_as_counted_by_hand(memory_of: object) -> None:
+    found = memory_of(_mlp(), _batch(), "classification", _subspace)  # type: ignore[operator]
+    assert found.parameter_bytes == found.state_bytes == FLOAT_BYTES * PARAMETERS
+    # The values to go back to; directions are drawn again each time.
+    assert found.copy_bytes == FLOAT_BYTES * PARAMETERS
+    # Those of the start and along each direction, in float64.
+    assert found.output_bytes == 8 * (DIRECTIONS + 1) * BATCH * CLASSES
+    assert found.gradient_bytes == 0
+    # The hidden layer before and after its ReLU.
+    assert found.activation_bytes == FLOAT_BYTES * 2 * BATCH * HIDDEN
+    assert found.model_bytes == 3 * FLOAT_BYTES * PARAMETERS
+
+
+@pytest.mark.parametrize("memory_of", [predict_blind_memory, measure_blind_memory])
+def test_a_step_of_simultaneous_perturbation_as_counted_by_hand(memory_of: object) -> None:
+    found = memory_of(_mlp(), _batch(), "classification", _spsa)  # type: ignore[operator]
+    assert found.state_bytes == 2 * FLOAT_BYTES * PARAMETERS
+    # Values to go back to, signs, the estimate.
+    assert found.copy_bytes == 3 * FLOAT_BYTES * PARAMETERS
+    assert found.output_bytes == found.gradient_bytes == 0
+    assert found.activation_bytes == FLOAT_BYTES * 2 * BATCH * HIDDEN
+    assert found.peak_bytes >= found.model_bytes
+
+
+@pytest.mark.parametrize("optimizer", [_subspace, _spsa], ids=["subspace", "spsa"])
+@pytest.mark.parametrize("samples", [1, 8, 300])
+def test_a_blind_prediction_is_what_the_allocator_sees(optimizer: object, samples: int) -> None:
+    network = nn.Sequential(nn.Linear(40, 30), nn.BatchNorm1d(30), nn.ReLU(), nn.Linear(30, 6))
+    if samples < 300:
+        network = nn.Sequential(nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 6))
+    before = [item.detach().clone() for item in network.parameters()]
+    batch = (torch.randn(samples, 40), torch.zeros(samples, dtype=torch.long))
+    predicted = predict_blind_memory(network, batch, "classification", optimizer)  # type: ignore[arg-type]
+    measured = measure_blind_memory(network, batch, "classification", optimizer)  # type: ignore[arg-type]
+    for name in ("parameter", "buffer", "state", "copy", "output"):
+        assert getattr(predicted, f"{name}_bytes") == getattr(measured, f"{name}_bytes"), name
+    assert predicted.activation_bytes == pytest.approx(measured.activation_bytes, rel=0.02)
+    assert predicted.peak_bytes == pytest.approx(measured.peak_bytes, rel=0.02)
+    for old, new in zip(before, network.parameters(), strict=True):
+        assert torch.equal(old, new)
+
+
+def test_a_blind_step_needs_an_optimizer_without_gradients() -> None:
+    with pytest.raises(TypeError, match="Adam trains with back-propagation"):
+        predict_blind_memory(_mlp(), _batch(), "classification", _adam)
+
+
+@pytest.mark.parametrize(("name", "copies"), [("zeroth-order", 1), ("spsa", 3)])
+def test_accounts_of_training_without_back_propagation(name: str, copies: int) -> None:
+    data = TrainingData(
+        inputs=(np.zeros((3, 6), np.float32),),
+        targets=np.zeros((3, 2), np.float32),
+        task="regression",
+    )
+    options = TrainOptions(optimizer=name)  # type: ignore[arg-type]
+    dense = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 2))
+    (account,) = step_accounts(dense, nn.Linear(6, 2), data, options, (3,), lambda *_: None)
+    for found, count in (
+        (account.dense, 74),
+        (account.dense_measured, 74),
+        (account.ours, 14),
+        (account.ours_measured, 14),
+    ):
+        assert found is not None
+        assert found.copy_bytes == copies * FLOAT_BYTES * count
+
+
+@pytest.mark.parametrize(("name", "moments"), [("zeroth-order", 1), ("spsa", 2)])
+def test_no_gradients_are_stored_without_back_propagation(name: str, moments: int) -> None:
+    data = TrainingData(
+        inputs=(np.zeros((3, 6), np.float32),), targets=np.array([0, 1, 1]), task="classification"
+    )
+    options = TrainOptions(optimizer=name, precision=PrecisionOptions())  # type: ignore[arg-type]
+    network = nn.Sequential(nn.Linear(6, 2))
+    apply_precision(network, PrecisionOptions(), seed=0)
+    parts = stored_account(network, data, options).parts
+    assert not [part.name for part in parts if "gradients" in part.name]
+    assert sum(part.count for part in parts if "state" in part.name) == moments * 14

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
+from edgecompress.core.options import FixedRanks
+from edgecompress.core.training import TensorizeOptions
 from edgecompress.training.factorized.folding import Folding
 from edgecompress.training.factorized.ttm import TensorTrainMatrix
 from edgecompress.training.factorized.two_sided import gather_rows
+from edgecompress.training.tensorize import factorizations, tensorize
 
 TABLES = [
     (Folding((4, 3), (2, 3)), (3,)),
@@ -132,3 +135,34 @@ def test_deviation_of_a_table() -> None:
     made.reset(wanted, torch.Generator().manual_seed(0))
     rows = torch.randint(0, 1_000_000, (4000,), generator=torch.Generator().manual_seed(1))
     assert float(made.gather(rows).std()) == pytest.approx(wanted, rel=0.1)
+
+
+def test_slices_of_a_fresh_table_share_most_of_their_variance() -> None:
+    """Over draws, entries have the wanted deviation and slices of a core correlate by 0.7."""
+    folding, squares, alike = Folding((16, 12, 10), (2, 2, 4)), [], []
+    generator = torch.Generator().manual_seed(0)
+    made = TensorTrainMatrix(folding, (3, 3))
+    for _ in range(200):
+        made.reset_table(0.4, generator)
+        squares.append(float(made.dense().detach().square().mean()))
+        core = made.cores[1].detach()
+        alike.append(float((core[:, 0] * core[:, 5]).mean() / core.square().mean()))
+    assert np.mean(squares) ** 0.5 == pytest.approx(0.4, rel=0.1)
+    assert np.mean(alike) == pytest.approx(0.7, abs=0.07)
+
+
+def test_a_fresh_table_of_two_cores_is_drawn_like_any_weight() -> None:
+    one, other = (TensorTrainMatrix(TABLES[0][0], (3,)) for _ in range(2))
+    one.reset_table(0.4, torch.Generator().manual_seed(1))
+    other.reset(0.4, torch.Generator().manual_seed(1))
+    assert all(torch.equal(a, b) for a, b in zip(one.cores, other.cores, strict=True))
+
+
+def test_tensorized_tables_start_like_that() -> None:
+    table = torch.nn.ModuleList([torch.nn.Embedding(1920, 16)])
+    options = TensorizeOptions(format="ttm", ranks=FixedRanks((3,)), cores=3)
+    tensorize(table, options, generator=torch.Generator().manual_seed(0))
+    ((_, part),) = factorizations(table)
+    rows = part.cores[2].detach()
+    common = rows.mean(1).square().mean() / rows.square().mean()
+    assert float(common) > 0.4

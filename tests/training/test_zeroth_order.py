@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgecompress.core.training import PrecisionOptions
+from edgecompress.core.training import PrecisionOptions, TrainOptions
 from edgecompress.training.factorized import load_format
 from edgecompress.training.factorized.folding import Folding
 from edgecompress.training.layers import TensorizedLinear
 from edgecompress.training.low_precision import PreciseOptimizer, apply_precision
 from edgecompress.training.output_losses import BinaryCrossEntropy, CrossEntropy, MeanSquare
+from edgecompress.training.schedule import make_optimizer
 from edgecompress.training.subspace_newton import SubspaceNewton, SubspaceOptions
 from edgecompress.training.tasks import IGNORED
 from edgecompress.training.zeroth_order import (
@@ -164,6 +165,46 @@ def test_whole_space_step_solves_least_squares() -> None:
     wanted = torch.linalg.lstsq(matrix, target[:, None]).solution[:, 0]
     torch.testing.assert_close(parameter.detach(), wanted, rtol=1e-6, atol=1e-8)
     assert optimizer.evaluations == 7
+
+
+def test_mean_step_of_a_random_subspace() -> None:
+    """Truth: the mean of a random projection, arXiv 2006.10653 (2020): along an eigenvector of
+    eigenvalue k the share m k / (1 + m k) of a whole Newton step, with shares that add up to the
+    directions."""
+    count, directions, steps = 24, 8, 500
+    curvature = torch.logspace(0, -3, count, dtype=torch.float64)
+    low, high = 0.0, 1e6
+    for _ in range(100):
+        middle = (low + high) / 2
+        shares = middle * curvature / (1 + middle * curvature)
+        low, high = (middle, high) if shares.sum() < directions else (low, middle)
+    moved = torch.zeros(count, dtype=torch.float64)
+    options = SubspaceOptions(directions=directions, damping=1e-12)
+    for seed in range(steps):
+        parameter = nn.Parameter(torch.ones(count, dtype=torch.float64))
+        SubspaceNewton([parameter], 1.0, options, seed=seed).step(
+            lambda p=parameter: curvature.sqrt() * p, MeanSquare(torch.zeros(count))
+        )
+        moved += (1 - parameter.detach()) / steps
+    in_newton_steps = (moved * curvature.sqrt(), shares * curvature.sqrt())
+    torch.testing.assert_close(*in_newton_steps, rtol=0, atol=0.04)
+    assert shares[0] > 0.85
+    assert shares[-1] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "batch", "directions"),
+    [(1082, 1024, 341), (1082, 4096, 360), (1082, 128, 48), (100_000, 4096, 512), (20, 1024, 20)],
+)
+def test_directions_follow_parameters_and_batch(
+    parameters: int, batch: int, directions: int
+) -> None:
+    """Truth: a third of the fewer of the two, from 48 to 512, by hand."""
+    network = nn.Linear(parameters, 1, bias=False)
+    options = TrainOptions(optimizer="zeroth-order", batch=batch)
+    optimizer = make_optimizer(network, options)
+    assert isinstance(optimizer, SubspaceNewton)
+    assert optimizer.options.directions == directions
 
 
 def test_derivatives_of_the_losses_over_outputs() -> None:

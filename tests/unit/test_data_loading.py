@@ -455,7 +455,8 @@ def tables(tmp_path: Path, body: str) -> Model:
     text = (
         '<ir_version: 8, opset_import: ["" : 17]>\n'
         "g (int64[N,3] x) => (float[N] y)\n"
-        "<int64 two = {2}, int64 seven = {7}, int64 one = {1}, int64[1] axis = {1}>\n"
+        "<int64 two = {2}, int64 seven = {7}, int64 one = {1}, int64[1] axis = {1},\n"
+        " int64 zero = {0}, int64 three = {3}>\n"
         f"{{\n{body}\n}}"
     )
     proto = onnx.parser.parse_model(text)
@@ -465,6 +466,14 @@ def tables(tmp_path: Path, body: str) -> Model:
     path = tmp_path / "tables.onnx"
     onnx.save(proto, path)
     return load_model(path, normalize=False)
+
+
+def rounded_down(index: str) -> str:
+    """b: the index over two, as the exporter of PyTorch divides and rounds down."""
+    return (
+        f"n = Less({index}, zero)\nm = Mod({index}, two)\no = Cast<to = 9>(m)\n"
+        f"p = And(n, o)\nq = Cast<to = 7>(p)\nd = Div({index}, two)\nb = Sub(d, q)\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -480,8 +489,22 @@ def tables(tmp_path: Path, body: str) -> Model:
             "d = Gather(table2, b)\ny = Add(c, d)",
             2,
         ),
+        ("a = Gather<axis = 1>(x, one)\n" + rounded_down("a") + "y = Gather(table2, b)", 4),
+        (
+            "a = Gather<axis = 1>(x, one)\nt = GreaterOrEqual(a, three)\ns = Add(a, seven)\n"
+            "c = Where(t, s, a)\n" + rounded_down("c") + "y = Gather(table2, b)",
+            3,
+        ),
+        (
+            "a = Gather<axis = 1>(x, one)\nt = Less(a, three)\n"
+            "b = Where(t, a, zero)\ny = Gather(table40, b)",
+            3,
+        ),
     ],
-    ids=["picked", "split", "divided", "remainder", "large", "two tables"],
+    ids=[
+        *("picked", "split", "divided", "remainder", "large", "two tables"),
+        *("rounded down", "spare rows", "replaced"),
+    ],
 )
 def test_random_indices_are_in_their_tables(tmp_path: Path, body: str, below: int) -> None:
     """Truth: the rows of the tables by hand, and onnxruntime, which refuses other indices."""

@@ -11,6 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from edgecompress.core.errors import ConfigurationInvalid, DataInvalid, UsageError
+from edgecompress.core.grids import GRIDS
 from edgecompress.core.options import LayerRule, QuantizeOptions
 from edgecompress.core.report import LayerResult
 from edgecompress.core.samples import Samples
@@ -347,3 +348,81 @@ def test_activation_ranges(tmp_path: Path) -> None:
     values = np.concatenate([feed["x"] for feed in data.feeds])
     assert values.min() <= ranges["x"][0] < -2.5
     assert 2.5 < ranges["x"][1] <= values.max()
+
+
+def on_grids(folder: Path, grids: tuple[str, ...] = ("4", "3", "ternary", "4")) -> Model:
+    """The small net with float32 weights on grids: codes times a scale for each channel."""
+    model = small_net(folder)
+    proto = model.to_proto()
+    for index, (name, grid) in enumerate(zip(("w1", "w2", "w3", "w4"), grids, strict=True)):
+        (place,) = [k for k, t in enumerate(proto.graph.initializer) if t.name == name]
+        shape = tuple(proto.graph.initializer[place].dims)
+        rng = RNG(index)
+        codes = rng.choice(GRIDS[grid].codes, size=shape).astype(np.float32)
+        scale = rng.uniform(0.01, 0.1, (shape[0], *(1,) * (len(shape) - 1))).astype(np.float32)
+        proto.graph.initializer[place].CopyFrom(numpy_helper.from_array(codes * scale, name))
+    onnx.save(proto, folder / "on_grids.onnx")
+    return load_model(folder / "on_grids.onnx")
+
+
+def initializers(model: Model) -> dict[str, np.ndarray[Any, Any]]:
+    return {t.name: numpy_helper.to_array(t) for t in model.to_proto().graph.initializer}
+
+
+@pytest.mark.parametrize("method", ["hessian", "l2", "vecq"])
+@pytest.mark.parametrize("with_data", [True, False])
+def test_weights_on_a_grid_are_packed_as_they_are(
+    tmp_path: Path, method: str, with_data: bool
+) -> None:
+    """Truth: the weights, bit for bit; biases too, as nothing before them was rounded."""
+    model = on_grids(tmp_path)
+    before = initializers(model)
+    options = QuantizeOptions(bits="4", method=method, per_channel=True)
+    plans, results, skips = quantize(model, options, samples() if with_data else None)
+    assert not skips
+    assert [plan.method for plan in plans] == ["exact"] * 4
+    assert [result.grid for result in results] == ["4", "3", "ternary", "4"]
+    assert [result.reason for result in results] == [
+        "",
+        "on the grid 3 already",
+        "on the grid ternary already",
+        "",
+    ]
+    assert all((result.relative_error or 0) < 1e-6 for result in results)
+    after = initializers(model)
+    for name, values in before.items():
+        np.testing.assert_array_equal(after[name], values)
+    assert any("all quantized layers were on a grid already" in note for note in model.notes)
+
+
+def test_a_grid_finer_than_asked_is_rounded(tmp_path: Path) -> None:
+    model = on_grids(tmp_path)
+    plans, _, _ = quantize(model, QuantizeOptions(bits="3"), samples())
+    assert [plan.method for plan in plans] == ["hessian", "exact", "exact", "hessian"]
+    assert any("2 of 4 quantized layers" in note for note in model.notes)
+
+
+def test_codes_behind_a_rounded_layer_stay_and_their_bias_is_corrected(tmp_path: Path) -> None:
+    model = on_grids(tmp_path, ("8", "3", "ternary", "4"))
+    before = initializers(model)
+    plans, _, _ = quantize(model, QuantizeOptions(bits="2"), samples())
+    assert [plan.method for plan in plans] == ["hessian", "hessian", "exact", "hessian"]
+    after = initializers(model)
+    np.testing.assert_array_equal(after["w3"], before["w3"])
+    assert not np.array_equal(after["b3"], before["b3"])
+
+
+def test_coarse_weights_that_are_there_need_no_data(tmp_path: Path) -> None:
+    model = on_grids(tmp_path, ("ternary", "2", "ternary", "2"))
+    plans, _, _ = quantize(model, QuantizeOptions(bits="2"), None)
+    assert {plan.method for plan in plans} == {"exact"}
+    assert not any("without calibration data" in note for note in model.notes)
+    mixed = on_grids(tmp_path, ("ternary", "2", "ternary", "4"))
+    with pytest.raises(UsageError, match="needs calibration data"):
+        quantize(mixed, QuantizeOptions(bits="2"), None)
+
+
+def test_scales_of_channels_are_not_taken_where_one_is_asked(tmp_path: Path) -> None:
+    options = QuantizeOptions(method="l2", per_channel=False)
+    plans, _, _ = quantize(on_grids(tmp_path), options, None)
+    assert {plan.method for plan in plans} == {"l2"}

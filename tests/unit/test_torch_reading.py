@@ -341,6 +341,23 @@ def test_wrong_factory(networks, factory: str, words: str) -> None:
     assert words in text
 
 
+def test_an_interrupt_in_a_factory_is_one(networks) -> None:
+    """All that a user's code raises is told as its error, but not what stops the program."""
+    (networks / "stopped.py").write_text(
+        "def by_hand():\n    raise KeyboardInterrupt\ndef itself():\n    raise SystemExit(4)\n"
+        "class Own(Exception):\n    pass\ndef own():\n    raise Own('no network today')\n"
+    )
+    path = networks / "weights.pth"
+    torch.save(small_network(networks).state_dict(), path)
+    options = {"trust_input": True, "input_shape": (1, 6)}
+    with pytest.raises(KeyboardInterrupt):
+        torch_to_onnx(path, factory="stopped:by_hand", **options)
+    with pytest.raises(SystemExit):
+        torch_to_onnx(path, factory="stopped:itself", **options)
+    text = message(UsageError, path, factory="stopped:own", **options)
+    assert "stopped:own() raises Own: no network today" in text
+
+
 def test_reports_on_a_file_name_that_file(networks) -> None:
     """estimate-latency, inspect and evaluate take PyTorch files like ONNX ones."""
     path = networks / "weights.pth"

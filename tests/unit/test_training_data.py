@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecompress.core.errors import DataInvalid
+from edgecompress.core.errors import DataInvalid, UsageError
 from edgecompress.core.preprocess import read_preprocess
 from edgecompress.pipeline.training_data import (
     check_labels,
@@ -53,6 +53,20 @@ def test_folders_of_pictures_keep_their_channels(tmp_path: Path, mode: str, chan
     assert read.labels.tolist() == [0, 0, 1, 1]
     resized = load_training_samples(str(tmp_path), ANY, input_shapes={"input": (1, channels, 8, 8)})
     assert resized.shapes == ((channels, 8, 8),)
+
+
+def test_a_shape_that_has_no_effect_is_refused(tmp_path: Path) -> None:
+    """Arrays have their shape; only pictures in a folder are resized."""
+    np.savez(tmp_path / "d.npz", x=np.ones((4, 3, 8, 8)), y=[0, 1, 0, 1])
+    spec = str(tmp_path / "d.npz")
+    with pytest.raises(UsageError, match="there is no input 'foo' to give a shape") as caught:
+        load_training_samples(spec, ANY, input_shapes={"foo": (1, 3, 8, 8)})
+    assert caught.value.hint == "inputs: input"
+    wrong = "input=1,3,16,16 is not the shape of the samples, which is N,3,8,8"
+    with pytest.raises(UsageError, match=wrong):
+        load_training_samples(spec, ANY, input_shapes={"input": (1, 3, 16, 16)})
+    kept = load_training_samples(spec, ANY, input_shapes={"input": (1, 3, 8, 8)})
+    assert kept.shapes == ((3, 8, 8),)
 
 
 def test_whole_numbers_in_rows_are_tokens_and_others_are_not(tmp_path: Path) -> None:

@@ -135,6 +135,10 @@ def test_adaptation_off_and_a_share_of_each_layer() -> None:
         ("[train.adaptation]\nloss_tolerance = 'much'", "'much' is not a share"),
         ("[train.adaptation]\nwarm_up = [0.6, 0.5]", "the first share is above the second"),
         (
+            "[train.adaptation]\nscale = 0.1",
+            "scale has no effect: it is that of half-cauchy, not of log-uniform",
+        ),
+        (
             "[train.adaptation]\nenabled = false\ntarget_params = '3x'",
             "a target has no effect: adaptation is off",
         ),

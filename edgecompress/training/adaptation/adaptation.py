@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import prod
 from typing import Any
 
 import torch
@@ -14,9 +13,16 @@ from edgecompress.core.arrays import Shape
 from edgecompress.core.training import AdaptationOptions
 from edgecompress.training.adaptation.controller import Controller, ControllerState
 from edgecompress.training.adaptation.cutting import HasState, cut_bond, pool_moments
+from edgecompress.training.adaptation.fallback import Fallback
 from edgecompress.training.adaptation.importance import EVERY, RankImportance
+from edgecompress.training.adaptation.levelling import (
+    core_sizes,
+    follow_sizes,
+    follow_slices,
+    level_cores,
+)
 from edgecompress.training.adaptation.sampling import SampledCores
-from edgecompress.training.adaptation.trimming import Spectra, trimmed
+from edgecompress.training.adaptation.trimming import Spectra, spare_numbers, trimmed
 from edgecompress.training.adaptation.variances import RankVariances
 from edgecompress.training.factorized.base import Factorization
 
@@ -69,6 +75,7 @@ class RankAdaptation:
         self.epochs = epochs
         self.settled = False
         self.controller = Controller(options)
+        self._fallback = Fallback()
         self.layers = tuple(_factorizations(network))
         self._epoch = 0
         self._step = 0
@@ -101,8 +108,7 @@ class RankAdaptation:
         """Count a step of the optimiser, before its gradients are forgotten: the warm-up advances
         inside an epoch as well, and what ranks matter to the loss is learned."""
         self._step += 1
-        wanted = self.options.target_params is not None and not self.settled
-        if wanted and self._step % EVERY == 0:
+        if self.controller.limited and not self.settled and self._step % EVERY == 0:
             for importance in self._importance.values():
                 importance.observe()
 
@@ -114,7 +120,8 @@ class RankAdaptation:
         loss: float,
         validation_loss: float | None = None,
     ) -> tuple[RankChange, ...]:
-        """Balance the gauge, let dead ranks go and trim to what is allowed now, in place.
+        """Balance the gauge, let dead ranks go and trim to what is allowed now, in place; or take
+        back what was trimmed last.
 
         Args:
             epoch: The one that has ended, from 0.
@@ -123,7 +130,7 @@ class RankAdaptation:
             validation_loss: What the tolerance is judged by where there is one.
 
         Returns:
-            The layers whose ranks fell.
+            The layers whose ranks changed.
         """
         self._epoch, self._steps, self._step = epoch + 1, max(self._step, 1), 0
         if self.settled:
@@ -131,18 +138,21 @@ class RankAdaptation:
         progress = (epoch + 1) / self.epochs
         judged = loss if validation_loss is None else validation_loss
         self.controller.observe(progress, self.parameter_count(), judged)
-        last = progress >= self.options.settle
+        last = progress >= self.options.schedule.settle
         if not last and (epoch + 1) % self.options.balance_epochs:
             return ()
         before = {name: part.ranks for name, part in self.layers}
+        self._secure(progress, optimizer)
         if self.controller.pressing(progress):
             self._trim(progress, optimizer)
-        self._balance(optimizer)
+        self._balance(optimizer, last=last)
         if self.controller.pressing(progress):
             self._cut(progress, optimizer)
         for variances in self._variances.values():
             variances.refresh()
         self.settled = last
+        if last:
+            self._fallback.kept = []
         return tuple(
             RankChange(name, before[name], part.ranks)
             for name, part in self.layers
@@ -176,12 +186,8 @@ class RankAdaptation:
 
     def least_parameters(self) -> int:
         """Parameters of the whole network at the least ranks."""
-        least = 0
-        for _, part in self.layers:
-            floor = tuple(min(rank, self.options.floor) for rank in part.ranks)
-            shapes = type(part).core_shapes(part.folding, floor)
-            least += sum(prod(shape) for shape in shapes) - part.count
-        return self.parameter_count() + least
+        spare = spare_numbers((part for _, part in self.layers), self.options.floor)
+        return self.parameter_count() - spare
 
     def variances(self, layer: str) -> RankVariances:
         """The rank variances of one layer."""
@@ -197,7 +203,7 @@ class RankAdaptation:
         """Everything that a resumed run needs to continue bit for bit."""
         return {
             "controller": asdict(self.controller.state),
-            "in_bounds": self.controller.in_bounds,
+            "fallback": self._fallback.kept,
             "settled": self.settled,
             "place": (self._epoch, self._step, self._steps),
             "importance": {name: list(part.sums) for name, part in self._importance.items()},
@@ -206,9 +212,8 @@ class RankAdaptation:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`, in place; the network has the ranks of that moment."""
-        self.controller.restore(
-            ControllerState(**state["controller"]), in_bounds=state["in_bounds"]
-        )
+        self.controller.state = ControllerState(**state["controller"])
+        self._fallback.kept = state["fallback"]
         self.settled = state["settled"]
         self._epoch, self._step, self._steps = state["place"]
         for name, variances in self._variances.items():
@@ -228,19 +233,37 @@ class RankAdaptation:
 
     def _zero(self) -> Tensor:
         like = next(self.network.parameters(), None)
-        return torch.zeros(()) if like is None else like.new_zeros(())
+        if like is None:
+            return torch.zeros(())
+        return torch.zeros((), dtype=like.dtype, device=like.device)  # never a spread one
 
     @torch.no_grad()
-    def _balance(self, optimizer: HasState | None) -> None:
+    def _balance(self, optimizer: HasState | None, *, last: bool) -> None:
         for name, part in self.layers:
             self._importance[name].clear()
             sampled = self._variances[name].sampled
             shares = None if sampled is None else sampled.noise_shares(list(part.cores))
+            sizes = core_sizes(part)
             part.balance()
+            level_cores(part, settled=last)
             if sampled is not None and shares is not None:
                 sampled.spread(list(part.cores), shares)
             if optimizer is not None:
                 pool_moments(optimizer, part.parameters())
+                follow_sizes(optimizer, part, sizes)
+                follow_slices(optimizer, part)
+
+    def _secure(self, progress: float, optimizer: HasState | None) -> None:
+        """Keep factors whose loss is within the tolerance, or go back to them."""
+        if self.options.loss_tolerance is None or not self.controller.pressing(progress):
+            return
+        parameters = [p for _, part in self.layers for p in part.parameters()]
+        if self.controller.state.in_bounds:
+            self._fallback.keep(parameters, optimizer)
+        elif self.controller.takes_back(progress):
+            self._fallback.give_back(parameters, optimizer)
+            for importance in self._importance.values():
+                importance.clear()
 
     @torch.no_grad()
     def _trim(self, progress: float, optimizer: HasState | None) -> None:

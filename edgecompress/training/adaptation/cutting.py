@@ -71,13 +71,22 @@ def pool_moments(optimizer: HasState, parameters: Iterable[nn.Parameter]) -> Non
     the step size, where zeros would make the next steps far too large.
     """
     for parameter in parameters:
-        for name, value in _memory(optimizer, parameter).items():
-            if not isinstance(value, Tensor) or value.shape != parameter.shape:
-                continue
+        for name, value in moments(optimizer, parameter).items():
             if name in SECOND_MOMENTS:
                 value.fill_(value.float().mean())
-            elif name in FIRST_MOMENTS:
+            else:
                 value.zero_()
+
+
+def moments(optimizer: HasState, parameter: nn.Parameter) -> dict[str, Tensor]:
+    """First and second moments that an optimiser has of a parameter's entries, by name."""
+    return {
+        name: value
+        for name, value in _memory(optimizer, parameter).items()
+        if name in FIRST_MOMENTS | SECOND_MOMENTS
+        and isinstance(value, Tensor)
+        and value.shape == parameter.shape
+    }
 
 
 FIRST_MOMENTS = frozenset({"exp_avg", "momentum_buffer"})

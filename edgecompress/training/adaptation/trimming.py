@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
 from edgecompress.core.arrays import Shape
 from edgecompress.training.factorized.base import Factorization
+from edgecompress.training.factorized.costs import core_count
 from edgecompress.training.factorized.folding import Folding
 
 
@@ -38,7 +39,7 @@ class Spectra:
 
     def count(self, ranks: Shape) -> int:
         """Numbers in the cores at these ranks."""
-        return sum(prod(shape) for shape in self.kind.core_shapes(self.folding, ranks))
+        return core_count(self.kind, self.folding, ranks)
 
     def useful(self, ranks: Shape) -> Shape:
         """These ranks without what the neighbours of a bond have made useless.
@@ -93,6 +94,15 @@ def trimmed(layers: Sequence[Spectra], budget: int, floor: int = 1) -> list[Shap
         total += layers[place].count(back) - layers[place].count(ranks[place])
         ranks[place] = back
     return ranks
+
+
+def spare_numbers(parts: Iterable[Factorization], floor: int) -> int:
+    """Numbers in the cores above what remains when all ranks have fallen to ``floor``."""
+    spare = 0
+    for part in parts:
+        ranks = tuple(min(rank, floor) for rank in part.ranks)
+        spare += part.count - core_count(type(part), part.folding, ranks)
+    return spare
 
 
 def _cheapest(layer: Spectra, ranks: Shape, floor: int) -> tuple[float, Shape]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from edgecompress.core.arrays import Shape
 from edgecompress.training.factorized.folding import Folding
 from edgecompress.training.factorized.pieces import Lookup, Piece, View
+from edgecompress.training.factorized.piecewise import sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ class Factorization(nn.Module, ABC):
     def ranks(self) -> Shape:
         """Rank of each bond, read off the cores."""
         first = (bond.members[0] for bond in self.bonds(self.folding))
-        return tuple(self.cores[core].shape[axis] for core, axis in first)
+        return tuple(sizes(self.cores[core])[axis] for core, axis in first)
 
     @property
     def count(self) -> int:
@@ -202,6 +203,10 @@ class Factorization(nn.Module, ABC):
         with torch.no_grad():
             for core in self.cores:
                 core.normal_(0.0, each, generator=generator)
+
+    def reset_table(self, std: float, generator: torch.Generator | None = None) -> None:
+        """As `reset`, for a table whose rows are looked up; formats may have a better start."""
+        self.reset(std, generator)
 
     def deviation(self, std: float) -> float:
         """Of entries of the cores where those of the weight have ``std``: an entry of the weight is

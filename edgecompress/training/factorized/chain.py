@@ -43,7 +43,7 @@ class Step:
         matrix = self.matrix(cores)
         if self.tail == 1:
             return torch.mm(state.reshape(-1, self.rows), matrix)
-        return _for_each(matrix.t(), state.reshape(-1, self.rows, self.tail))
+        return for_each(matrix.t(), state.reshape(-1, self.rows, self.tail))
 
     def back(
         self, state: Tensor, cores: Sequence[Tensor], gradient: Tensor, *, state_too: bool
@@ -54,29 +54,31 @@ class Step:
             d_matrix = torch.mm(state.reshape(-1, self.rows).t(), gradient)
         else:
             gradient = gradient.reshape(-1, self.columns, self.tail)
-            d_matrix = self._core_gradient(state.reshape(-1, self.rows, self.tail), gradient)
+            d_matrix = summed_products(state.reshape(-1, self.rows, self.tail).mT, gradient.mT)
         d_state = None
         if state_too:
             matrix = self.matrix(cores)
             if self.tail == 1:
                 d_state = torch.mm(gradient, matrix.t())
             else:
-                d_state = _for_each(matrix, gradient)
+                d_state = for_each(matrix, gradient)
         d_core = d_matrix.t() if self.flip else d_matrix
         return d_state, d_core.reshape(cores[self.core].shape)
 
-    def _core_gradient(self, state: Tensor, gradient: Tensor) -> Tensor:
-        """(rows, columns) from (lead, rows, tail) and (lead, columns, tail): one product for each
-        lead, summed, or both copied into one product, whichever needs less memory."""
-        if self.rows * self.columns <= self.tail * (self.rows + self.columns):
-            return torch.bmm(state, gradient.mT).sum(0)
-        seen = state.transpose(0, 1).reshape(self.rows, -1)
-        return seen @ gradient.transpose(0, 1).reshape(self.columns, -1).mT
 
-
-def _for_each(matrix: Tensor, states: Tensor) -> Tensor:
+def for_each(matrix: Tensor, states: Tensor, out: Tensor | None = None) -> Tensor:
     """A product with each state; torch.matmul would copy all of them."""
-    return torch.bmm(matrix.expand(states.shape[0], -1, -1), states)
+    return torch.bmm(matrix.expand(states.shape[0], -1, -1), states, out=out)
+
+
+def summed_products(first: Tensor, second: Tensor) -> Tensor:
+    """(a, b) from (n, tail, a) and (n, tail, b), summed over both: one product for each n, summed,
+    or both copied into one product, whichever needs less memory."""
+    (tail, rows), columns = first.shape[1:], second.shape[2]
+    if rows * columns <= tail * (rows + columns):
+        return torch.bmm(first.mT, second).sum(0)
+    seen = first.mT.transpose(0, 1).reshape(rows, -1)
+    return seen @ second.mT.transpose(0, 1).reshape(columns, -1).mT
 
 
 def chain_sizes(steps: Sequence[Step], batch: int, inner: int) -> tuple[int, Shape]:

@@ -135,7 +135,10 @@ def rebuild_order(
 
 
 def start_ranks(
-    kind: type[Factorization], folding: Folding, rule: FixedRanks | ParameterRatio | None
+    kind: type[Factorization],
+    folding: Folding,
+    rule: FixedRanks | ParameterRatio | None,
+    common: int | None = None,
 ) -> Shape:
     """Ranks to start from.
 
@@ -143,17 +146,20 @@ def start_ranks(
         kind: The format.
         folding: The modes.
         rule: One rank for all bonds or one for each (clipped to what is useful), or the share of
-            the parameters that may remain; None: the format's ceiling, of a convolution half of
-            what is useful.
+            the parameters that may remain; None: ``common``.
+        common: One rank for all bonds, clipped; None: the format's ceiling, of a convolution half
+            of what is useful.
 
     Raises:
         ValueError: So many ranks do not fit the bonds.
     """
     most = kind.max_ranks(folding)
     match rule:
+        case None if common is not None:
+            return tuple(min(common, limit) for limit in most)
+        case None if folding.kernel:
+            return tuple(max(1, rank // 2) for rank in most)
         case None:
-            if folding.kernel:
-                return tuple(max(1, rank // 2) for rank in most)
             return tuple(min(rank, kind.ceiling) for rank in most)
         case FixedRanks(ranks=(rank,)):
             return tuple(min(rank, limit) for limit in most)

@@ -18,6 +18,7 @@ from edgecompress.training.factorized.folding import Folding
 from edgecompress.training.factorized.halves import Flipped, Half
 from edgecompress.training.factorized.linalg import cp_als, equal_norms
 from edgecompress.training.factorized.pieces import Lookup, Piece, Product
+from edgecompress.training.factorized.piecewise import is_recorded, sizes
 from edgecompress.training.factorized.two_sided import TwoSided, Widths
 
 
@@ -126,8 +127,8 @@ class CanonicalPolyadic(TwoSided):
         return (*orders, columns_order(folding.shape, ends, ranks[0], batch))
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """(..., in) -> (..., out), the cheapest way."""
-        if self.route(x.numel() // self.folding.shape[1]).order != "columns":
+        """(..., in) -> (..., out), the cheapest way; recorded, by its pieces."""
+        if is_recorded() or self.route(x.numel() // self.folding.shape[1]).order != "columns":
             return super().multiply(x, bias)
         ahead, behind = self.sides(self.factors())
         return through_columns(x, bias, _two(ahead), _two(behind))
@@ -147,13 +148,13 @@ class CanonicalPolyadic(TwoSided):
         """Product of one row of each factor; trailing factors of fewer rows than tokens merge."""
         ahead, behind = self.sides(self.factors())
         rest = list(behind)
-        while len(rest) > 1 and rest[-2].shape[0] * rest[-1].shape[0] <= tokens:
+        while len(rest) > 1 and sizes(rest[-2])[0] * sizes(rest[-1])[0] <= tokens:
             rest[-2:] = KhatriRao().merge(rest[-2:])[-1:]
         pieces: list[Piece] = []
         stride = 1
         for factor in reversed(rest):
             pieces.append(Lookup(factor, stride))
-            stride *= factor.shape[0]
+            stride *= sizes(factor)[0]
         return (*pieces, Product(KhatriRao().merge(ahead)[-1]))
 
     @classmethod

@@ -89,6 +89,19 @@ def balance_train(cores: Sequence[Tensor]) -> list[Tensor]:
     return [_widen(new, tuple(old.shape)) for new, old in zip(work, cores, strict=True)]
 
 
+def train_spectrum(cores: Sequence[Tensor], bond: int) -> Tensor:
+    """Norm of each index's left part of a tensor train times that of its right part, (rank,): in
+    the gauge of `balance_train` the singular values of the bond."""
+    left = cores[0].new_ones(1, 1)
+    for core in cores[: bond + 1]:
+        left = torch.tensordot(core, torch.tensordot(left, core, dims=1), ([0, 1], [0, 1]))
+    right = cores[0].new_ones(1, 1)
+    for core in reversed(cores[bond + 1 :]):
+        right = torch.tensordot(torch.tensordot(core, right, dims=1), core, ([1, 2], [1, 2]))
+    squares: Tensor = left.diagonal() * right.diagonal()
+    return squares.clamp_min(0).sqrt()
+
+
 def hooi(tensor: Tensor, ranks: Sequence[int], sweeps: int = 20) -> tuple[list[Tensor], Tensor]:
     """Tucker factors with orthonormal columns, and the core; as many leading modes as ranks.
 

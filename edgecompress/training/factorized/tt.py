@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar, Self
 
-import torch
 from torch import Tensor
 
 from edgecompress.core.arrays import Shape
@@ -15,8 +14,9 @@ from edgecompress.training.factorized.base import Bond
 from edgecompress.training.factorized.chain import Step
 from edgecompress.training.factorized.folding import Folding
 from edgecompress.training.factorized.halves import Half
-from edgecompress.training.factorized.linalg import balance_train, tt_svd
+from edgecompress.training.factorized.linalg import balance_train, train_spectrum, tt_svd
 from edgecompress.training.factorized.pieces import Lookup, Piece, Product, View
+from edgecompress.training.factorized.piecewise import sizes
 from edgecompress.training.factorized.two_sided import TwoSided, Widths
 
 
@@ -165,17 +165,17 @@ class TensorTrain(TwoSided):
         """From the last digit to the first; trailing cores of fewer rows than tokens are merged."""
         ahead, behind = self.sides(self.factors())
         merged, rest = behind[-1], list(behind[:-1])
-        while rest and rest[-1].shape[1] * merged.shape[1] <= tokens:
+        while rest and sizes(rest[-1])[1] * sizes(merged)[1] <= tokens:
             core = rest.pop()
-            left, _, right = core.shape
+            left, _, right = sizes(core)
             merged = (core.reshape(-1, right) @ merged.reshape(right, -1)).reshape(left, -1, 1)
-        stride = merged.shape[1]
+        stride = sizes(merged)[1]
         pieces: list[Piece] = [Lookup(merged.permute(1, 2, 0), 1)]
         for core in reversed(rest):
             pieces.append(Lookup(core.permute(1, 2, 0), stride))
-            stride *= core.shape[1]
+            stride *= sizes(core)[1]
         left_half = TrainLeft().merge(ahead)[-1]
-        return (*pieces, View((left_half.shape[1],), taken=2), Product(left_half))
+        return (*pieces, View(sizes(left_half)[1:], taken=2), Product(left_half))
 
     @classmethod
     def from_dense(cls, weight: Tensor, folding: Folding, ranks: Shape) -> Self:
@@ -194,17 +194,8 @@ class TensorTrain(TwoSided):
         self.fill(balance_train([core.detach().double() for core in self.cores]))
 
     def spectrum(self, bond: int) -> Tensor:
-        """Norm of each index's left part times that of its right part: after `balance` the
-        singular values of the bond."""
-        cores = [core.detach().double() for core in self.cores]
-        left = cores[0].new_ones(1, 1)
-        for core in cores[: bond + 1]:
-            left = torch.tensordot(core, torch.tensordot(left, core, dims=1), ([0, 1], [0, 1]))
-        right = cores[0].new_ones(1, 1)
-        for core in reversed(cores[bond + 1 :]):
-            right = torch.tensordot(torch.tensordot(core, right, dims=1), core, ([1, 2], [1, 2]))
-        squares: Tensor = left.diagonal() * right.diagonal()
-        return squares.clamp_min(0).sqrt()
+        """After `balance` the singular values of the bond."""
+        return train_spectrum([core.detach().double() for core in self.cores], bond)
 
 
 FORMAT = TensorTrain

@@ -9,6 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from edgecompress.training.factorized.piecewise import sizes
+
 
 def merge_pair(left: Tensor, right: Tensor) -> Tensor:
     """Two cores (r, j, i, s), (s, j', i', t) as one (r, j j', i i', t)."""
@@ -26,7 +28,7 @@ def merge_small(cores: Sequence[Tensor], tokens: int) -> list[Tensor]:
     """
     merged = [cores[0]]
     for core in cores[1:]:
-        if merged[-1].shape[1] * core.shape[1] <= tokens:
+        if sizes(merged[-1])[1] * sizes(core)[1] <= tokens:
             merged[-1] = merge_pair(merged[-1], core)
         else:
             merged.append(core)

@@ -17,6 +17,7 @@ from edgecompress.training.factorized.folding import Folding
 from edgecompress.training.factorized.halves import Flipped, Half
 from edgecompress.training.factorized.linalg import TINY, hooi, mode_product, project, svd, unfold
 from edgecompress.training.factorized.pieces import Lookup, Piece, Product, View
+from edgecompress.training.factorized.piecewise import sizes
 from edgecompress.training.factorized.two_sided import TwoSided, Widths
 
 
@@ -136,8 +137,9 @@ class Tucker(TwoSided):
         pieces: list[Piece] = []
         stride, width = prod(self.folding.rows), 1
         for factor in behind:
-            stride //= factor.shape[0]
-            width *= factor.shape[1]
+            rows, rank = sizes(factor)
+            stride //= rows
+            width *= rank
             pieces += [Lookup(factor.unsqueeze(1), stride), View((width, 1), taken=2)]
         pieces[-1] = View((width,), taken=2)
         middle = self.factors()[-1].reshape(-1, width)

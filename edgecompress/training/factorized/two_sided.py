@@ -29,7 +29,14 @@ from edgecompress.training.factorized.costs import (
 )
 from edgecompress.training.factorized.folding import Folding, split_size, usual_modes
 from edgecompress.training.factorized.halves import Half, Halves, through_halves
-from edgecompress.training.factorized.pieces import Kernel, Lookup, Piece, Product, View
+from edgecompress.training.factorized.kernels import BLOCK_SHARE
+from edgecompress.training.factorized.pieces import Kernel, Piece, Product
+from edgecompress.training.factorized.piecewise import (
+    gather_rows,
+    is_recorded,
+    sizes,
+    through_pieces,
+)
 
 Widths = tuple[int, int, bool]
 
@@ -140,7 +147,7 @@ class TwoSided(Factorization):
             return (a @ c).mT.reshape(self.folding.shape)
         if not self.folding.kernel:
             return (a @ middle @ c).mT.contiguous()
-        if middle.shape[1] == 1 and c.shape[0] > 1:
+        if sizes(middle)[1] == 1 and sizes(c)[0] > 1:
             inner = a.mT[:, :, None] * middle.reshape(middle.shape[0], 1, -1)
             weight = c.mT @ inner.reshape(inner.shape[0], -1)
         else:
@@ -162,7 +169,7 @@ class TwoSided(Factorization):
                 Kernel(c.mT.reshape(c.shape[1], -1, *ones), whole=False),
             )
         group = 1
-        if middle.shape[1] == 1 and c.shape[0] > 1:
+        if sizes(middle)[1] == 1 and sizes(c)[0] > 1:
             group = middle.shape[0]
         else:
             middle = middle.transpose(0, 1)
@@ -173,7 +180,9 @@ class TwoSided(Factorization):
         )
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """(..., in) -> (..., out), the cheapest way."""
+        """(..., in) -> (..., out), the cheapest way; recorded, by its pieces."""
+        if is_recorded():
+            return through_pieces(self.pieces(), x, bias)
         route = self.route(x.numel() // self.folding.shape[1])
         if route.order == "fused" and route.whole:
             return self._through_merged(x, bias)
@@ -206,7 +215,7 @@ class TwoSided(Factorization):
 
     def gather(self, rows: Tensor) -> Tensor:
         """Rows of the table by index."""
-        return gather_rows(self.lookups(rows.numel()), rows)
+        return gather_rows(self.lookups(1 if is_recorded() else rows.numel()), rows)
 
     def fill(self, cores: Sequence[Tensor]) -> None:
         """Put these numbers into the cores, in place."""
@@ -229,46 +238,18 @@ class TwoSided(Factorization):
         return {**self.__dict__, "_routes": {}}
 
 
-def gather_rows(lookups: tuple[Piece, ...], rows: Tensor) -> Tensor:
-    """Run a chain that starts from row indices: (...) -> (..., width).
-
-    Raises:
-        ValueError: A piece does not belong into such a chain.
-    """
-    flat = rows.reshape(-1)
-    state: Tensor | None = None
-    for piece in lookups:
-        match piece:
-            case Lookup(slices=slices, stride=stride):
-                digit = flat if stride == 1 else flat.div(stride, rounding_mode="floor")
-                picked = slices.index_select(0, digit.remainder(slices.shape[0]))
-                state = picked if state is None else _join(state, picked)
-            case View(shape=shape, taken=taken) if state is not None:
-                state = state.reshape(*state.shape[: state.dim() - taken], *shape)
-            case Product(weight=weight) if state is not None:
-                state = linear(state, weight)
-            case _:
-                raise ValueError(f"{type(piece).__name__} cannot follow a row index")
-    if state is None:
-        raise ValueError("a chain for a table looks something up")
-    return state.reshape(*rows.shape, state.shape[-1])
-
-
-def _join(state: Tensor, picked: Tensor) -> Tensor:
-    return state * picked if picked.dim() == 2 else torch.bmm(state, picked)
-
-
 def _piece_order(folding: Folding, widths: Widths, merging: int, batch: int) -> Order:
-    """1x1, kernel, 1x1; ``batch`` output positions, stride 1."""
+    """1x1, kernel, 1x1; ``batch`` output positions, stride 1. States are made again going back, in
+    blocks."""
     out, inner = folding.shape[:2]
     left, right, full = widths
     kernel = prod(folding.kernel) * (left * right if full else left)
-    states = batch * (left + right)
+    states = min(left + right, (inner + out) // BLOCK_SHARE)
     return Order(
         "pieces",
         merging + batch * (inner * left + kernel + right * out),
-        states + inner * left + right * out,
-        states,
+        inner * left + right * out,
+        batch * states,
     )
 
 

@@ -60,18 +60,23 @@ def apply_precision(network: nn.Module, options: PrecisionOptions, *, seed: int)
 
 
 @torch.no_grad()
-def bake_precision(network: nn.Module) -> None:
+def bake_precision(network: nn.Module) -> int:
     """Give every factor, weight and bias the value that its codes stand for and compute in float
     again, in place: the network to export. Activations are no longer rounded.
+
+    Returns:
+        Layers changed.
     """
+    changed = 0
     for module in list(network.modules()):
         for leaf, child in list(module.named_children()):
             if isinstance(child, RoundedLinear | RoundedConv2d):
                 setattr(module, leaf, _plain(child))
+                changed += 1
         if isinstance(module, TensorizedLayer) and isinstance(module.precision, LayerPrecision):
             options = module.precision.options
             for core in module.factorization.cores:
-                core.copy_(Rounder(options.factor_bits, saturating=True)(core))
+                core.copy_(Rounder(options.factor_bits, factors=True)(core))
             if module.bias is not None:
                 module.bias.copy_(Rounder(options.activation_bits)(module.bias))
             views = module.factorization.views
@@ -79,6 +84,8 @@ def bake_precision(network: nn.Module) -> None:
                 view for view in views if not isinstance(view, RoundedCores)
             )
             module.precision = None
+            changed += 1
+    return changed
 
 
 def factor_bits_at(options: PrecisionOptions, step: int, steps: int) -> int:
@@ -190,7 +197,7 @@ def _plain(layer: RoundedLinear | RoundedConv2d) -> nn.Linear | nn.Conv2d:
     else:
         made = nn.Conv2d(*_sizes(layer), **UNFILLED)
     made.weight, made.bias = layer.weight, layer.bias
-    made.weight.copy_(Rounder(options.factor_bits, saturating=True)(made.weight))
+    made.weight.copy_(Rounder(options.factor_bits, factors=True)(made.weight))
     if made.bias is not None:
         made.bias.copy_(Rounder(options.activation_bits)(made.bias))
     return made.train(layer.training)

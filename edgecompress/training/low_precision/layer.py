@@ -52,7 +52,7 @@ class RoundedCores(nn.Module):
         """Each core on its own grid."""
         random = self.options.rounding == "stochastic"
         noise = self.generator if random else None
-        values = Rounder(self.options.factor_bits, noise if self.training else None, True)
+        values = Rounder(self.options.factor_bits, noise if self.training else None, factors=True)
         gradients = Rounder(self.options.gradient_bits, noise)
         return [
             rounded(core, None, values, gradients, torch.float64 if self.wide else core.dtype)
@@ -101,18 +101,18 @@ class LayerPrecision(nn.Module):
         """What ``layer(x)`` gives on codes."""
         kind = next(layer.parameters()).dtype
         if isinstance(layer, RoundedLinear | RoundedConv2d):
-            values = Rounder(self.options.factor_bits, self._noise(self.training), True)
+            values = Rounder(self.options.factor_bits, self._noise(self.training), factors=True)
             weight = rounded(layer.weight, None, values, self.gradients, kind)
             piece: Piece = Product(weight)
             if isinstance(layer, RoundedConv2d):
                 piece = Kernel(weight, True, layer.groups)
-            return self._chain(layer, x, (piece,), self.options.factor_bits)
+            return self._chain(layer, x, (piece,), self._factors.integer_bits)
         factorization = layer.factorization
         with exact_cores(factorization):
             if not x.is_floating_point():
                 return self._gathered(factorization, x)
             pieces = tuple(self._rounded(piece, kind) for piece in factorization.pieces())
-        return self._chain(layer, x, pieces, self.options.activation_bits)
+        return self._chain(layer, x, pieces, self._half_bits)
 
     def _gathered(self, factorization: Factorization, rows: Tensor) -> Tensor:
         """Rows of a table: one rounding, of the result."""
@@ -124,14 +124,20 @@ class LayerPrecision(nn.Module):
 
     def _rounded(self, piece: Piece, kind: torch.dtype) -> Piece:
         """The piece with its weight, a merged half, on a grid and in the network's type."""
-        values = Rounder(self.options.activation_bits)
         match piece:
             case Product(weight=weight):
-                return Product(rounded(weight, None, values, self.gradients, kind))
+                return Product(self._half(weight, kind))
             case Kernel(weight=weight, whole=whole, group=group):
-                return Kernel(rounded(weight, None, values, self.gradients, kind), whole, group)
+                return Kernel(self._half(weight, kind), whole, group)
             case _:
                 return piece
+
+    def _half(self, weight: Tensor, kind: torch.dtype) -> Tensor:
+        """A merged half on its grid; a single core stays the codes that it is."""
+        bits = self.options.activation_bits
+        if bits < self._half_bits and self._factors.holds(weight):
+            bits = self._half_bits
+        return rounded(weight, None, Rounder(bits), self.gradients, kind)
 
     def _chain(
         self,
@@ -197,8 +203,20 @@ class LayerPrecision(nn.Module):
 
     def _codes(self, weight: Tensor, bits: int) -> int:
         """The width that a rounded weight needs: a single core keeps that of factors."""
-        narrow = Rounder(min(bits, self.options.factor_bits))
-        return narrow.bits if torch.equal(narrow(weight), weight) else bits
+        narrow = self._factors
+        return min(bits, narrow.integer_bits) if narrow.holds(weight) else bits
+
+    @property
+    def _factors(self) -> Rounder:
+        """Of factors, to nearest."""
+        return Rounder(self.options.factor_bits, factors=True)
+
+    @property
+    def _half_bits(self) -> int:
+        """Of a merged half's integers: odd codes are a bit longer than what is stored."""
+        bits = self.options.activation_bits
+        fits = self.options.factor_bits <= bits
+        return max(bits, self._factors.integer_bits) if fits else bits
 
     def _noise(self, wanted: bool) -> torch.Generator | None:
         return self.generator if wanted and self.options.rounding == "stochastic" else None

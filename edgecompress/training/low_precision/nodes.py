@@ -27,7 +27,6 @@ from edgecompress.training.low_precision.rounding import (
     FLOAT_BITS,
     Rounder,
     fitting_exponent,
-    largest_code,
     peak_of,
 )
 
@@ -216,7 +215,7 @@ class Operation(torch.autograd.Function):
         peak = peak_of(total)
         exponent = call.site.observe(peak, call.training)
         values = Rounder(call.site.bits)
-        ctx.inside = in_range(total, peak, exponent, values.bits)
+        ctx.inside = in_range(total, peak, values.end(exponent))
         ctx.call, ctx.terms = call, terms
         ctx.bias_shape = None if bias is None else bias.shape
         ctx.save_for_backward(x, weight)
@@ -262,8 +261,8 @@ class Round(torch.autograd.Function):
         if exponent is None:
             exponent = values.exponent(x) if isfinite(peak) else 0
         ctx.gradient, ctx.kind = gradient, x.dtype
-        ctx.inside = in_range(x, peak, exponent, values.bits)
-        ctx.signs = x.detach().sign() if ctx.inside is not None and values.saturating else None
+        ctx.inside = in_range(x, peak, values.end(exponent))
+        ctx.signs = x.detach().sign() if ctx.inside is not None and values.factors else None
         return values.at(x, exponent if isfinite(peak) else None).to(kind)
 
     @staticmethod
@@ -304,9 +303,8 @@ def exact_type(least: torch.dtype, terms: int, *bits: int) -> torch.dtype:
     return least if worst <= FLOAT32_MANTISSA else torch.promote_types(least, torch.float64)
 
 
-def in_range(x: Tensor, peak: float, exponent: int, bits: int) -> Tensor | None:
+def in_range(x: Tensor, peak: float, end: float) -> Tensor | None:
     """Where the gradient passes: all but what is rounded past the last code. None: everywhere."""
-    end = (largest_code(bits) + 0.5) * 2.0**exponent
     return None if peak <= end else x.detach().abs() <= end
 
 

@@ -59,7 +59,7 @@ class PreciseOptimizer(torch.optim.Optimizer):
         self.widths = parameter_widths(network)
         self._join()
         for parameter, rounder in self._masters():
-            nearest = Rounder(rounder.bits, saturating=rounder.saturating)
+            nearest = Rounder(rounder.bits, factors=rounder.factors)
             parameter.data = nearest(parameter.data)
 
     @torch.no_grad()
@@ -112,9 +112,8 @@ class PreciseOptimizer(torch.optim.Optimizer):
         bits = self.options.master_bits
         if bits >= FLOAT_BITS:
             return []
-        factor_bits = self.options.factor_bits
         return [
-            (p, Rounder(bits or width, self.generator, not bits and width == factor_bits))
+            (p, Rounder(bits or width, self.generator, factors=not bits and p.dim() > 1))
             for p, width in self.widths.items()
         ]
 
