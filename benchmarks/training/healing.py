@@ -176,7 +176,8 @@ def write(bench: Bench, done: Run) -> None:
     before = json.loads(path.read_text())["runs"] if path.is_file() else []
     kept = [one for one in before if (one["share"], one["start"]) != (done.share, done.start)]
     document = {
-        "command": f"python -m benchmarks.training.{bench.name}",
+        "command": f"python -m benchmarks.training.{bench.name} --share SHARE --start START "
+        "--epochs EPOCHS, of each run its own",
         "onnxruntime": ort.__version__,
         "machine": platform.machine(),
         "labels used": "none",

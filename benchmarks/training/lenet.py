@@ -36,4 +36,4 @@ def load(folder: Path) -> Bench:
 
 
 if __name__ == "__main__":
-    heal_at_shares(load, HealOptions(epochs=5))
+    heal_at_shares(load, HealOptions(epochs=1))

@@ -55,6 +55,13 @@ class Schedule:
     whole: float
     settle: float
 
+    @property
+    def why_not(self) -> str | None:
+        """Why ranks could never fall; None: they can."""
+        if self.begin < self.settle:
+            return None
+        return f"settle {self.settle:g} is not after warm_up begins at {self.begin:g}"
+
 
 TO_SIZE = Schedule(0.02, 0.2, 0.3)
 """Towards a number of parameters: early, so that most of the run goes to the ranks that stay.

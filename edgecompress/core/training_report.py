@@ -83,7 +83,7 @@ class EpochRecord:
         learning_rate: Of its last step.
         parameters: Of the whole network at its end.
         ranks: At its end, by layer.
-        cuts: Bonds whose rank fell.
+        cuts: Bonds whose rank changed.
         memory_bytes: Of parameters, gradients and optimiser state at its end; on a CUDA device
             the most that was allocated until then.
         elapsed_s: Since the run began, earlier parts of a resumed run included.

@@ -36,6 +36,7 @@ def run_train(request: TrainRequest) -> TrainingReport | None:
         EdgeCompressError: Of the class that says what went wrong; then nothing is written.
     """
     began = time.monotonic()
+    _check_schedule(request)
     check_files(request)
     prepare_torch()
     from edgecompress.training.assemble import check_formats, parameter_count
@@ -109,6 +110,21 @@ def prepare_torch() -> None:
         )
     # Read when torch is loaded: its profiler, which measures memory, talks on stderr.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+
+def _check_schedule(request: TrainRequest) -> None:
+    """Refuse shares of a recipe that leave ranks no time to fall under the goal of this run."""
+    if request.options.adaptation is None:
+        return
+    target = None if request.target_params is None else 1
+    reason = replace(request.options.adaptation, target_params=target).schedule.why_not
+    if reason is not None:
+        raise ConfigurationInvalid(
+            reason,
+            where="train.adaptation",
+            hint="name warm_up and settle for the goal of this run",
+        )
 
 
 def _resumed(request: TrainRequest) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from edgecompress.core.report import FileFact
 from edgecompress.core.training import TrainOptions
 from edgecompress.core.training_report import (
     DataFact,
+    EpochRecord,
     ExportCheck,
     MemoryTable,
     TrainedLayer,
@@ -129,7 +130,7 @@ def training_report(
         elapsed_s=trained.elapsed_s,
         warnings=tuple(_warnings(trained, options)),
         assumptions=tuple(_assumptions(request, options)),
-        notes=tuple(_notes(options, stored)),
+        notes=tuple(_notes(result, options, stored)),
         versions=versions("torch"),
         settings={**_settings(request, options), **request.settings},
         seed=options.seed,
@@ -203,7 +204,29 @@ def _warnings(trained: Trained, options: TrainOptions) -> Iterator[str]:
             f"the batch of {options.batch:,} is larger than the {trained.learned:,} training "
             "samples: every step takes them all"
         )
+    kept, said = tolerance_kept(trained.result.history, trained.result.best_epoch, options)
+    if not kept:
+        yield said
     yield from not_learned(trained.scores, trained.lesson, options)
+
+
+def tolerance_kept(
+    history: Sequence[EpochRecord], epoch: int, options: TrainOptions
+) -> tuple[bool, str]:
+    """Whether the loss after an epoch, from 1, is as near the least one as a tolerance asked, and
+    both in words; true and nothing without a tolerance."""
+    asked = None if options.adaptation is None else options.adaptation.loss_tolerance
+    if asked is None or not 0 < epoch <= len(history):
+        return True, ""
+    held = history[epoch - 1].validation_loss is not None
+    losses = [one.validation_loss if held else one.loss for one in history]
+    least = min(loss for loss in losses if loss is not None)
+    loss = losses[epoch - 1] or 0.0
+    kept = loss <= least * (1 + asked)
+    return kept, (
+        f"the {'held-back' if held else 'training'} loss of the weights is {loss:.4g} and the "
+        f"least of all epochs {least:.4g}: {'' if kept else 'not '}within {100 * asked:g} %"
+    )
 
 
 def not_learned(
@@ -243,9 +266,14 @@ def _assumptions(request: TrainRequest, options: TrainOptions) -> Iterator[str]:
         yield "formats are chosen by layer: see docs/train.md"
 
 
-def _notes(options: TrainOptions, stored: StoredBits | None) -> Iterator[str]:
+def _notes(
+    result: TrainingResult, options: TrainOptions, stored: StoredBits | None
+) -> Iterator[str]:
     from edgecompress.training.low_precision.storage import WIDER_CODES
 
+    kept, said = tolerance_kept(result.history, result.best_epoch, options)
+    if kept and said:
+        yield said
     if options.precision is not None:
         yield (
             "numbers of few bits are simulated with the integers' exact values: memory measured "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgecompress.core.training import TrainOptions
@@ -78,7 +79,7 @@ def memory_tables(
         subject.dense,
         subject.network,
         lesson.data(),
-        options,
+        replace(options, batch=min(options.batch, learned)),
         sorted({min(batch, learned) for batch in (*ACCOUNTED_BATCHES, options.batch)}),
         lambda done, total: progress("accounting for memory", done, total),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -214,7 +214,7 @@ def open_session(
         apply_precision(network, options.precision, seed=options.seed)
     team.copy_from_first(tensors_of(network).values())
     outline = spread_dense(network, team) if run.shard and team.size > 1 else None
-    optimizer = _optimizer(network, options)
+    optimizer = _optimizer(network, replace(options, batch=min(options.batch, train.count)))
     alone = options.forward_only or outline is not None
     return Session(
         network=network,

@@ -10,6 +10,9 @@ import pytest
 
 from edgecompress.cli.entry import main
 from edgecompress.core.errors import ResourceLimit
+from edgecompress.core.training import AdaptationOptions, TrainOptions
+from edgecompress.core.training_report import EpochRecord
+from edgecompress.pipeline.train_account import tolerance_kept
 from edgecompress.pipeline.train_lesson import guessed_score
 from edgecompress.training import assemble
 from edgecompress.training.architectures import Architecture, SampleShape
@@ -97,6 +100,43 @@ def test_a_network_that_did_not_learn_is_reported(tmp_path: Path) -> None:
         "accuracy on held-back samples is 50.0%, and the same answer to all has 50.0%" in told[0][0]
     )
     assert not told[1]
+
+
+def epoch(number: int, validation_loss: float | None) -> EpochRecord:
+    return EpochRecord(
+        epoch=number,
+        loss=2.0 / number,
+        validation_loss=validation_loss,
+        score=None,
+        learning_rate=0.1,
+        parameters=10,
+        ranks={},
+        cuts=0,
+        memory_bytes=1,
+        elapsed_s=1.0,
+    )
+
+
+def test_a_tolerance_is_compared_with_the_least_loss() -> None:
+    options = TrainOptions(adaptation=AdaptationOptions(loss_tolerance=0.1))
+    history = [epoch(1, 1.0), epoch(2, 0.5), epoch(3, 0.54), epoch(4, 0.56)]
+    kept, said = tolerance_kept(history, 3, options)  # 8 % above
+    assert (kept, "0.54" in said, "within 10 %" in said) == (True, True, True)
+    kept, said = tolerance_kept(history, 4, options)  # 12 % above
+    assert (kept, "not within 10 %" in said) == (False, True)
+    kept, said = tolerance_kept([epoch(1, None), epoch(2, None)], 1, options)  # 2 and 1
+    assert (kept, "training loss" in said) == (False, True)
+    assert tolerance_kept(history, 4, TrainOptions()) == (True, "")
+
+
+def test_a_tolerance_is_reported(tmp_path: Path) -> None:
+    store(tmp_path, np.arange(200) % 2)
+    more = ("--arch", "mlp", "--epochs", "3", "--loss-tolerance", "500%")
+    assert train(tmp_path, *more) == 2  # a share is at most 100 %
+    assert train(tmp_path, *more[:-1], "90%") == 0
+    found = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    said = [text for text in (*found["notes"], *found["warnings"]) if "within 90 %" in text]
+    assert len(said) == 1
 
 
 def test_scores_of_one_answer_to_all() -> None:

@@ -279,6 +279,8 @@ def test_what_was_trimmed_comes_back_when_the_loss_does_not() -> None:
     adaptation.end_epoch(1, optimizer, loss=0.1)
     assert {name: part.ranks for name, part in adaptation.layers} != full
     adaptation.end_epoch(2, optimizer, loss=9.0)
+    saved = adaptation.state_dict()["fallback"]
+    kept = deepcopy(saved)
     changes = adaptation.end_epoch(3, optimizer, loss=9.0)
     assert {name: part.ranks for name, part in adaptation.layers} == full
     assert {change.layer: change.after for change in changes}.items() <= full.items()
@@ -289,6 +291,8 @@ def test_what_was_trimmed_comes_back_when_the_loss_does_not() -> None:
         assert len(state) == entries
         assert state["exp_avg_sq"].shape == parameter.shape
     run.epoch(4)  # and training goes on
+    for now, then in zip(saved, kept, strict=True):  # a checkpoint is not what is trained
+        torch.testing.assert_close(now["values"], then["values"], rtol=0, atol=0)
 
 
 def test_importance_is_the_squared_change_without_an_index() -> None:

@@ -1,7 +1,7 @@
 """The weight of the penalty over a run, the ceiling of the parameters, and what is trimmed."""
 
 from itertools import product
-from math import prod
+from math import nan, prod
 
 import pytest
 
@@ -89,6 +89,23 @@ def test_a_loss_in_bounds_lets_parameters_fall_by_the_same_factor_however_many_l
             controller.observe(progress, int(parameters), 1.0)
             parameters = controller.ceiling(progress) or parameters
         assert parameters == pytest.approx(1e12 / FALL, rel=1e-6)
+
+
+def test_what_is_allowed_falls_on_while_nothing_is_trimmed_yet() -> None:
+    options = AdaptationOptions(loss_tolerance=0.1, warm_up=(0.0, 0.1), settle=1.0)
+    controller = Controller(options)
+    for look in range(1, 4):  # ranks are cut at every third of them
+        controller.observe(look / 10, 10**9, 1.0)
+    assert controller.ceiling(0.3) == pytest.approx(1e9 * FALL**-0.3, rel=1e-6)
+
+
+def test_a_loss_that_is_no_number_is_out_of_bounds_and_no_reference() -> None:
+    options = AdaptationOptions(loss_tolerance=0.1, warm_up=(0.0, 0.1), settle=1.0)
+    controller, bearable = Controller(options), []
+    for look, loss in enumerate((nan, 1.0, nan, 1.05, 1.2)):
+        controller.observe((look + 1) / 10, 100, loss)
+        bearable.append(controller.state.in_bounds)
+    assert bearable == [False, True, False, True, False]
 
 
 def test_after_a_loss_out_of_bounds_parameters_fall_half_as_fast() -> None:

@@ -125,6 +125,15 @@ def test_learns_without_any_backward(
     assert result.history[-1].loss < share * result.history[0].loss
 
 
+def test_directions_are_no_more_than_the_samples_that_there_are_tell_apart() -> None:
+    """Truth: a third of the 240 samples of a step, and two passes more."""
+    network, passes = dense_network(), []
+    network.register_forward_hook(lambda *_: passes.append(1))
+    options = replace(PLAIN, optimizer="zeroth-order", learning_rate=None, validation=0.0)
+    train_network(network, clusters(240), replace(options, epochs=1, batch=5000), run=CPU)
+    assert len(passes) == 240 // 3 + 2
+
+
 def test_prior_acts_without_any_backward() -> None:
     """The prior acts: at equal data its cost is less than where it has no weight."""
 

@@ -16,6 +16,7 @@ from edgecompress.core.training import (
     TensorizeOptions,
     TrainOptions,
 )
+from edgecompress.pipeline.train import run_train
 
 FULL = """
 seed = 7
@@ -194,6 +195,31 @@ def test_a_tolerance_goes_over_the_target_of_a_recipe_and_the_other_way_round(tm
     found = settle_training(asked(recipe=str(tmp_path / "r.toml"), target_params="30x"))
     assert found.options.adaptation is not None
     assert found.options.adaptation.loss_tolerance is None
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "words"),
+    [
+        (
+            "target_params = '30x'\nsettle = 0.3",
+            {"loss_tolerance": "2%"},
+            "settle 0.3 is not after warm_up begins at 0.4",
+        ),
+        (
+            "warm_up = [0.5, 0.6]",
+            {"target_params": "30x"},
+            "settle 0.3 is not after warm_up begins at 0.5",
+        ),
+    ],
+)
+def test_shares_of_a_recipe_are_judged_by_the_goal_of_the_run(
+    tmp_path, text: str, given: dict[str, str], words: str
+) -> None:
+    (tmp_path / "r.toml").write_text(f"[train.adaptation]\n{text}\n")
+    request = settle_training(asked(recipe=str(tmp_path / "r.toml"), **given))
+    with pytest.raises(ConfigurationInvalid) as caught:
+        run_train(request)
+    assert words in str(caught.value)
 
 
 def test_times_fewer() -> None:

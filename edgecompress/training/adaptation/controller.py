@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import isnan
 
 from edgecompress.core.training import AdaptationOptions
 
@@ -35,7 +36,7 @@ class ControllerState:
 
     Attributes:
         strength: Weight of the penalty in units of 1/N, warm-up left out.
-        reference: The least loss seen; None: none yet.
+        reference: The least loss seen that is a number; None: none yet.
         start: Parameters when pressing began; None: not yet.
         seen: Share of the run at the last look.
         pace: Share of its speed at which parameters fall towards a loss.
@@ -112,7 +113,8 @@ class Controller:
     def observe(self, progress: float, parameters: int, loss: float) -> None:
         """Take an epoch's facts and set strength and ceiling for the next."""
         old = self.state
-        reference = loss if old.reference is None else min(old.reference, loss)
+        seen = [value for value in (old.reference, loss) if value is not None and not isnan(value)]
+        reference = min(seen, default=None)
         outside = 0 if self._bearable(loss, reference) else old.outside + 1
         self.state = replace(old, reference=reference, seen=progress, outside=outside)
         if not self.pressing(progress):
@@ -127,7 +129,7 @@ class Controller:
             start=parameters if old.start is None else old.start,
             strength=min(max(strength, first / RANGE), first * RANGE),
             pace=pace,
-            allowed=self._next_size(progress, passed * pace, parameters),
+            allowed=self._next_size(progress, passed * pace, parameters, old.allowed),
         )
 
     def takes_back(self, progress: float) -> bool:
@@ -135,16 +137,20 @@ class Controller:
         last = progress >= self.schedule.settle
         return self.state.outside >= (1 if last else PATIENCE)
 
-    def _bearable(self, loss: float, reference: float) -> bool:
+    def _bearable(self, loss: float, reference: float | None) -> bool:
         tolerance = self.options.loss_tolerance
-        return tolerance is None or loss <= reference * (1 + tolerance)
+        return tolerance is None or (reference is not None and loss <= reference * (1 + tolerance))
 
-    def _next_size(self, progress: float, passed: float, parameters: int) -> int | None:
+    def _next_size(
+        self, progress: float, passed: float, parameters: int, allowed: int | None
+    ) -> int | None:
         """Parameters that the loss allows in the next epoch; None: nothing is to be given up."""
         last = progress >= self.schedule.settle  # nobody would judge what is given up then
         if self.options.loss_tolerance is None or not self.state.in_bounds or last:
             return None
-        return int(parameters * FALL**-passed)
+        # What was allowed may not have been trimmed yet: ranks are cut every so many epochs.
+        size = parameters if allowed is None else min(parameters, allowed)
+        return int(size * FALL**-passed)
 
     def _factor(self, passed: float, parameters: int, loss: float) -> float:
         """By how much the strength changes after this share of the time that ranks fall in."""

@@ -42,7 +42,7 @@ class Fallback:
         for parameter, old in zip(parameters, kept, strict=False):
             device = parameter.device
             parameter.grad = None
-            replace_values(parameter, old["values"].to(device))
+            replace_values(parameter, _to(old["values"], device))
             if optimizer is not None and old["memory"]:
                 optimizer.state[parameter].update(
                     {name: _to(value, device) for name, value in old["memory"].items()}
