@@ -138,9 +138,10 @@ class Adaptation(Strict):
             raise ValueError("a target has no effect: adaptation is off")
         if self.target_params and self.loss_tolerance:
             raise ValueError("give one of target_params and loss_tolerance, not 2")
-        reason = self._to_options(1 if self.target_params else None).schedule.why_not
-        if reason is not None:
-            raise ValueError(reason)
+        if self.target_params or self.loss_tolerance:  # else the run may still name a goal
+            reason = self._to_options(1 if self.target_params else None).schedule.why_not
+            if reason is not None:
+                raise ValueError(reason)
         if "scale" in self.model_fields_set and self.prior != "half-cauchy":
             raise ValueError(f"scale has no effect: it is that of half-cauchy, not of {self.prior}")
         return self

@@ -158,8 +158,9 @@ class _Form:
 def _common_rank(
     module: nn.Module, found: Sequence[Place], options: TensorizeOptions, size: int
 ) -> int | None:
-    """The least starting rank of all bonds at which the network has so many parameters; the
-    largest that makes a difference where none gives as many."""
+    """The least starting rank of all bonds at which the network has so many parameters, or a rank
+    that every bond clips where none gives as many. (The form of a convolution may change with the
+    rank, and its count with it: then it is one of the ranks where the count crosses the size.)"""
     weights = {
         place: rule
         for place in found
