@@ -59,18 +59,21 @@ def external_data(
 
     Args:
         models: That are read. PyTorch files have all they need inside.
-        written: Files to be written; models are only opened if one of these is there already.
+        written: Files to be written; models are only opened if one of these is there already, and
+            is no model itself: that is refused without a look inside.
 
     Raises:
         InputOutputFailed, ModelInvalid, ResourceLimit: A model cannot be read.
     """
-    if not any(path is not None and Path(path).exists() for path in written):
+    paths = [Path(model) for model in models if model is not None]
+    there = [Path(path) for path in written if path is not None and Path(path).exists()]
+    own = any(path.samefile(model) for path in there for model in paths if model.exists())
+    if own or not there:
         return ()
     from edgecompress.graph.external import named_files
     from edgecompress.graph.preflight import read_proto
     from edgecompress.pipeline.source import TORCH_SUFFIXES
 
-    paths = [Path(model) for model in models if model is not None]
     return tuple(
         file
         for path in paths
