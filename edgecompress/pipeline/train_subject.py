@@ -73,6 +73,7 @@ def make_subject(request: TrainRequest, lesson: Lesson) -> Subject:
     if assemble.has_storage(network):
         assemble.check_forward(network, lesson.inputs, sample.classes)
     dense = copy.deepcopy(network)
+    floor = options.adaptation.floor if options.adaptation is not None else 1
     target = _asked_count(request.target_params, assemble.parameter_count(dense))
     try:
         made = tensorize(
@@ -81,6 +82,7 @@ def make_subject(request: TrainRequest, lesson: Lesson) -> Subject:
             generator=assemble.generator_of(options.seed, "factors"),
             pretrained=request.start is not None,
             start_size=None if target is None else int(START * target),
+            floor=floor,
         )
     except ValueError as error:
         raise ConfigurationInvalid(str(error), where="train.tensorize") from error
@@ -89,7 +91,6 @@ def make_subject(request: TrainRequest, lesson: Lesson) -> Subject:
             "a table is too large to be trained dense", hint="let it become factors: --format auto"
         )
     if target is not None:
-        floor = options.adaptation.floor if options.adaptation is not None else 1
         _check_reachable(target, assemble.least_parameters(network, floor), floor)
     return Subject(name=name, network=network, dense=dense, made=made, target=target)
 

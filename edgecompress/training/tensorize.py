@@ -76,6 +76,7 @@ def tensorize(
     generator: torch.Generator | None = None,
     pretrained: bool = False,
     start_size: int | None = None,
+    floor: int = 1,
 ) -> TensorizedReport:
     """Replace the layers of a network by tensorized ones, in place.
 
@@ -87,6 +88,7 @@ def tensorize(
         start_size: Parameters of the whole network to start with, where nobody named ranks: the
             least common rank that gives as many; what has no more useful ranks gives less. None:
             the formats' own start.
+        floor: The least rank that is tried for it.
 
     Raises:
         ConfigurationInvalid: A rule matches no layer, or its regular expression is wrong.
@@ -95,7 +97,9 @@ def tensorize(
     found = places(module)
     check_rules([place.name for place in found], options.rules)
     facts: list[TensorizedFact | LeftDense] = []
-    common = None if start_size is None else _common_rank(module, found, options, start_size)
+    common = None
+    if start_size is not None:
+        common = _common_rank(module, found, options, start_size, floor)
     for place in found:
         rule = rule_for([place.name], options.rules)
         reason = _stays(rule, options) or why_not(place, found)
@@ -156,8 +160,8 @@ class _Form:
 
 
 def _common_rank(
-    module: nn.Module, found: Sequence[Place], options: TensorizeOptions, size: int
-) -> int | None:
+    module: nn.Module, found: Sequence[Place], options: TensorizeOptions, size: int, floor: int
+) -> int:
     """The least starting rank of all bonds at which the network has so many parameters, or a rank
     that every bond clips where none gives as many. (The form of a convolution may change with the
     rank, and its count with it: then it is one of the ranks where the count crosses the size.)"""
@@ -177,7 +181,7 @@ def _common_rank(
                 total += 0 if isinstance(form, str) else form.count - place.weight_count
         return total
 
-    low, high = 1, 1
+    low, high = floor, floor
     while count(high) < size and high < MOST_RANKS:
         low, high = high + 1, 2 * high
     while low < high:

@@ -224,6 +224,12 @@ def test_a_start_size_is_reached_by_the_least_common_rank(name: str, size: int) 
     assert count(lower) < size <= count(net)
 
 
+def test_a_start_size_is_looked_for_from_the_floor_on() -> None:
+    net = mlp()
+    tensorize(net, TensorizeOptions(format="ttm"), start_size=10, floor=3)
+    assert all(part.ranks == (3,) for _, part in factorizations(net))
+
+
 def test_a_start_size_yields_to_named_ranks_and_to_what_is_useful() -> None:
     named, free = mlp(), mlp()
     rules = (LayerRule(match="0", ranks=(3,)),)
