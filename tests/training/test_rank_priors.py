@@ -104,18 +104,6 @@ def test_gradient_is_that_of_the_objective_without_its_variances(prior: Prior) -
         )
 
 
-def test_damping_moves_by_its_share() -> None:
-    train = made()
-    variances = RankVariances(train, "log-uniform", 0.1, damping=0.25)
-    start = [v.clone() for v in variances.variances]
-    with torch.no_grad():
-        for core in train.cores:
-            core.mul_(3)
-    variances.penalty()
-    for old, new in zip(start, variances.variances, strict=True):
-        torch.testing.assert_close(new, 0.75 * old + 0.25 * 9 * old)
-
-
 def test_sampled_penalty_is_the_divergence_from_the_prior() -> None:
     # Truth: torch.distributions, entry by entry, each entry with the variance of its right bond.
     train = made()

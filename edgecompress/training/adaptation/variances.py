@@ -21,7 +21,6 @@ class RankVariances:
             `Bond.charged`.
         prior: The hyper-prior on the standard deviations.
         scale: eta of the half-Cauchy prior.
-        damping: Share of a new variance that each update takes, above 0 to 1.
         sampled: The view that samples the cores; None: the cores are points.
     """
 
@@ -31,13 +30,11 @@ class RankVariances:
         prior: Prior,
         scale: float,
         *,
-        damping: float = 1.0,
         sampled: SampledCores | None = None,
     ) -> None:
         self.factorization = factorization
         self.prior: Prior = prior
         self.scale = scale
-        self.damping = damping
         self.sampled = sampled
         self.variances: list[Tensor] = []
         self._bonds = type(factorization).bonds(factorization.folding)
@@ -79,7 +76,7 @@ class RankVariances:
             nothing: Tensor = next(iter(self.factorization.cores)).new_zeros(())
             return nothing
         if refresh:
-            self._update(energies)
+            self.variances = self._best(energies)
         terms = [
             0.5 * (energy / variance).sum()
             for energy, variance in zip(energies, self.variances, strict=True)
@@ -126,13 +123,3 @@ class RankVariances:
             best_variances(energy.detach(), self.entries(bond), self.prior, self.scale)
             for bond, energy in enumerate(energies)
         ]
-
-    @torch.no_grad()
-    def _update(self, energies: Sequence[Tensor]) -> None:
-        best = self._best(energies)
-        if self.damping < 1:
-            best = [
-                torch.lerp(old, new, self.damping)
-                for old, new in zip(self.variances, best, strict=True)
-            ]
-        self.variances = best
