@@ -80,7 +80,8 @@ class Run:
 
     Attributes:
         format: A format, or ``dense``.
-        ranks: ``found`` or ``fixed``; of the dense network ``none``.
+        ranks: ``found``, ``fixed`` or ``dense-head`` (fixed, the last layer dense); of the dense
+            network ``none``.
         ratio: How many times fewer parameters.
         seed: Of the weights, the order of images and dropout.
     """
@@ -127,6 +128,8 @@ def make_network(run: Run, recipe: Recipe, generator: torch.Generator) -> nn.Mod
         return network
     if run.ranks == "found":
         options = wish(run.format, largest_rank(run.format, int(run.target * recipe.start)))
+    elif run.ranks == "dense-head":
+        options = dense_head(run.format, run.target)
     else:
         options = fixed_ranks(run.format, run.target)
     tensorize(network, options, generator=generator)
@@ -136,6 +139,15 @@ def make_network(run: Run, recipe: Recipe, generator: torch.Generator) -> nn.Mod
 def wish(format_name: str, rank: int) -> TensorizeOptions:
     """The same rank for all bonds, whether or not a layer saves by it."""
     return TensorizeOptions(format=format_name, ranks=FixedRanks((rank,)), minimum_saving=-10.0)
+
+
+def dense_head(format_name: str, budget: int) -> TensorizeOptions:
+    """The last layer dense and the hidden one at the largest rank that fits: the fastest step."""
+    rules = (LayerRule(match="re:[23]", format="none"),)
+    rank = 1
+    while count(bare(replace(wish(format_name, rank + 1), rules=rules))) <= budget:
+        rank += 1
+    return replace(wish(format_name, rank), rules=rules)
 
 
 def bare(options: TensorizeOptions) -> nn.Module:
@@ -288,6 +300,7 @@ def planned(formats: Sequence[str], ratios: Sequence[int], seeds: Sequence[int])
             for name in (name for name in formats if name != "dense"):
                 yield Run(format=name, ranks="found", ratio=ratio, seed=seed)
                 yield Run(format=name, ranks="fixed", ratio=ratio, seed=seed)
+                yield Run(format=name, ranks="dense-head", ratio=ratio, seed=seed)
 
 
 def same(row: dict[str, Any], run: Run, recipe: Recipe) -> bool:
