@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from edgecompress.training.factorized.base import Factorization
+from edgecompress.training.factorized.linalg import slice_sums
 
 EVERY = 4
 """Steps between two looks at the gradients. Source: a choice; a quarter of an epoch is enough for a
@@ -41,9 +42,7 @@ class RankImportance:
             gradient = parameter.grad
             if type(gradient) is not Tensor:
                 return
-            product = parameter.detach() * gradient
-            others = [a for a in range(product.ndim) if a != axis]
-            seen.append((product.sum(others) if others else product).square())
+            seen.append(slice_sums(parameter.detach() * gradient, axis).square())
         if self.sums:
             torch._foreach_add_(self.sums, seen)
         else:

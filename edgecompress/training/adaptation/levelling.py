@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from edgecompress.training.adaptation.cutting import SECOND_MOMENTS, HasState, moments
 from edgecompress.training.factorized.base import Factorization
+from edgecompress.training.factorized.linalg import slice_sums
 
 APART = 16.0
 """Largest over smallest root mean square of a factorization's cores that is left alone.
@@ -108,19 +109,17 @@ def follow_slices(optimizer: HasState, part: Factorization) -> None:
         if len(members) != 2:
             continue
         values = part.spectrum(bond).double()
-        sides = [_slice_energy(part, *member) for member in members if uses[member[0]] == 1]
+        sides = [
+            slice_sums(part.cores[core].detach().double().square(), axis)
+            for core, axis in members
+            if uses[core] == 1
+        ]
         own = sides[0] if sides else values
         tiny = torch.finfo(torch.float64).tiny
         met = values.square() / own.clamp_min(tiny)
         for core, axis in members:
             leaf = uses[core] == 1
             _scale_moments(optimizer, part.cores[core], axis, met if leaf or not sides else own)
-
-
-def _slice_energy(part: Factorization, core: int, axis: int) -> Tensor:
-    """Sum of the squares of each slice, (rank,)."""
-    squares: Tensor = part.cores[core].detach().double().square()
-    return squares.sum([a for a in range(squares.ndim) if a != axis])
 
 
 def _scale_moments(optimizer: HasState, parameter: nn.Parameter, axis: int, energy: Tensor) -> None:

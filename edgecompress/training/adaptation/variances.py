@@ -11,6 +11,7 @@ from edgecompress.core.training import Prior
 from edgecompress.training.adaptation.priors import best_variances, slice_objective
 from edgecompress.training.adaptation.sampling import SampledCores
 from edgecompress.training.factorized.base import Factorization
+from edgecompress.training.factorized.linalg import slice_sums
 
 
 class RankVariances:
@@ -49,9 +50,7 @@ class RankVariances:
             for core, axis in bond.charged:
                 if core not in squares:
                     squares[core] = self._square(core)
-                square = squares[core]
-                others = [a for a in range(square.ndim) if a != axis]
-                parts.append(square.sum(others) if others else square)
+                parts.append(slice_sums(squares[core], axis))
             result.append(sum(parts[1:], parts[0]))
         return result
 

@@ -89,6 +89,12 @@ def balance_train(cores: Sequence[Tensor]) -> list[Tensor]:
     return [_widen(new, tuple(old.shape)) for new, old in zip(work, cores, strict=True)]
 
 
+def slice_sums(values: Tensor, axis: int) -> Tensor:
+    """Sum of each slice along an axis, differentiable; (size of the axis,)."""
+    others = [a for a in range(values.ndim) if a != axis]
+    return values.sum(others) if others else values
+
+
 def train_spectrum(cores: Sequence[Tensor], bond: int) -> Tensor:
     """Norm of each index's left part of a tensor train times that of its right part, (rank,): in
     the gauge of `balance_train` the singular values of the bond."""
